@@ -1,0 +1,12 @@
+# Fails where a source file is longer than 400 lines: one idea a file.
+file(GLOB_RECURSE files "${ROOT}/include/*.hpp" "${ROOT}/tests/*.[hc]pp" "${ROOT}/examples/*.[hc]pp" "${ROOT}/bench/*.[hc]pp")
+set(failed FALSE)
+foreach(file IN LISTS files)
+    file(STRINGS "${file}" lines)
+    file(READ "${file}" text)
+    string(REGEX MATCHALL "\n" newlines "${text}")
+    list(LENGTH newlines count)
+    if(count GREATER 400)
+        message(SEND_ERROR "${file}: ${count} lines, more than 400")
+    endif()
+endforeach()

@@ -1,0 +1,10 @@
+# Sets SPLA_VERSION from include/spla/version.hpp, the one place where it is written.
+function(spla_read_version header result)
+    file(READ "${header}" text)
+    foreach(part MAJOR MINOR PATCH)
+        string(REGEX MATCH "#define SPLA_VERSION_${part} ([0-9]+)" _ "${text}")
+        list(APPEND parts "${CMAKE_MATCH_1}")
+    endforeach()
+    list(JOIN parts "." version)
+    set(${result} "${version}" PARENT_SCOPE)
+endfunction()

@@ -1,0 +1,126 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "../feature_map.hpp"
+
+#include <Kokkos_Core.hpp>
+
+/// Panels: small matrices in a team's scratch, converted to the accumulation type, with padded rows of zeros.
+/// A panel's leading dimension is a multiple of the lanes of the space, so that kernels have no column tails.
+namespace spla::detail
+{
+
+/// True where a team is one thread with vector registers; false where it is many threads in lockstep.
+template <class Exec>
+inline constexpr bool runs_on_host = Kokkos::SpaceAccessibility<Exec, Kokkos::HostSpace>::accessible &&
+                                     Kokkos::SpaceAccessibility<Kokkos::DefaultHostExecutionSpace,
+                                                                typename Exec::memory_space>::accessible;
+
+template <class Exec, class T>
+inline constexpr int lanes_of = runs_on_host<Exec> ? native_lanes<T> : 1;
+
+template <class Exec, class T>
+constexpr std::int64_t padded(std::int64_t n)
+{
+    constexpr std::int64_t w = runs_on_host<Exec> ? native_lanes<T> : 4;
+    return (n + w - 1) / w * w;
+}
+
+template <class Team>
+using space_of = typename Team::execution_space;
+
+/// to[r][0, leading) = row(r)[0, width) * factor, zeros behind. `row` maps a row number to a pointer.
+template <class T, class Team, class Row>
+KOKKOS_FUNCTION void load_panel(Team const& team, int rows, int width, Row const& row, T factor, T* to, int leading)
+{
+    Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int r) {
+        auto const* from = row(r);
+        T* into = to + static_cast<std::int64_t>(r) * leading;
+        if constexpr (runs_on_host<space_of<Team>>)
+        {
+            constexpr int w = native_lanes<T>;
+            int d = 0;
+            for (; d + w <= width; d += w) (load_lanes<T, w>(from + d) * lanes<T, w>(factor)).store(into + d);
+            for (; d < width; ++d) into[d] = widen<T>(from[d]) * factor;
+            for (; d < leading; ++d) into[d] = T(0);
+        }
+        else
+            Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, leading),
+                                 [&](int d) { into[d] = d < width ? widen<T>(from[d]) * factor : T(0); });
+    });
+    team.team_barrier();
+}
+
+/// to[d][r] = row(r)[d] for d in [0, width), r in [0, rows); zeros for r in [rows, leading).
+template <class T, class Team, class Row>
+KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int width, Row const& row, T* to, int leading)
+{
+    if constexpr (runs_on_host<space_of<Team>>)
+    {
+        constexpr int w = native_lanes<T>;
+        for (int r0 = 0; r0 < leading; r0 += w)
+        {
+            bool const whole = r0 + w <= rows;
+            int d0 = 0;
+            for (; whole && d0 + w <= width; d0 += w)
+            {
+                lanes<T, w> tile[w];
+                for (int r = 0; r < w; ++r) tile[r] = load_lanes<T, w>(row(r0 + r) + d0);
+                transpose(tile);
+                for (int d = 0; d < w; ++d) tile[d].store(to + static_cast<std::int64_t>(d0 + d) * leading + r0);
+            }
+            for (int r = r0; r < r0 + w; ++r)
+            {
+                auto const* from = r < rows ? row(r) : nullptr;
+                for (int d = d0; d < width; ++d)
+                    to[static_cast<std::int64_t>(d) * leading + r] = from ? widen<T>(from[d]) : T(0);
+            }
+        }
+    }
+    else
+    {
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, leading), [&](int r) {
+            auto const* from = r < rows ? row(r) : row(0);
+            Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, width), [&](int d) {
+                to[static_cast<std::int64_t>(d) * leading + r] = r < rows ? widen<T>(from[d]) : T(0);
+            });
+        });
+        team.team_barrier();
+    }
+}
+
+/// features[f][r] = phi of the r-th column of a transposed panel vectors[d][r]; both [*, leading].
+template <class T, class Team, class FeatureMap>
+KOKKOS_FUNCTION void apply_feature_map(Team const& team, FeatureMap const& phi, int columns, int width, T const* vectors,
+                                       T* features, int leading)
+{
+    T* const from = const_cast<T*>(vectors);
+    if constexpr (runs_on_host<space_of<Team>>)
+    {
+        constexpr int w = native_lanes<T>;
+        using pack = lanes<T, w>;
+        for (int r = 0; r < columns; r += w)
+            phi.template operator()<pack>(width, vector_of<pack>{from + r, leading}, vector_of<pack>{features + r, leading});
+    }
+    else
+    {
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, columns), [&](int r) {
+            phi.template operator()<T>(width, vector_of<T>{from + r, leading}, vector_of<T>{features + r, leading});
+        });
+        team.team_barrier();
+    }
+}
+
+template <class T, class Team>
+KOKKOS_FUNCTION void fill(Team const& team, std::int64_t count, T* to, T value)
+{
+    if constexpr (runs_on_host<space_of<Team>>)
+        for (std::int64_t i = 0; i < count; ++i) to[i] = value;
+    else
+    {
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, count), [&](std::int64_t i) { to[i] = value; });
+        team.team_barrier();
+    }
+}
+
+} // namespace spla::detail

@@ -1,0 +1,71 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "view_concepts.hpp"
+
+namespace spla
+{
+
+/// Lists of selected blocks, the interchange form: per (tile, key head) an ascending int32 list of block indices padded
+/// with -1, and its length. Rank-4 indices [batch, tile, key_head, entry] (last dimension contiguous, at least top_k entries
+/// where spla writes it) and rank-3 lengths [batch, tile, key_head]. Tiles are those of tile_count(), the first that of the first query.
+template <class Indices, class Lengths>
+struct block_list
+{
+    Indices indices;
+    Lengths lengths;
+};
+
+namespace detail
+{
+/// What kernels see of block lists.
+struct list_tensor
+{
+    std::int32_t* indices = nullptr;
+    std::int32_t* lengths = nullptr;
+    std::int64_t stride[3] = {0, 0, 0};
+    std::int64_t length_stride[3] = {0, 0, 0};
+    std::int64_t capacity = 0;
+
+    KOKKOS_FUNCTION explicit operator bool() const { return indices != nullptr; }
+    KOKKOS_FUNCTION std::int32_t* list(std::int64_t batch, std::int64_t tile, std::int64_t head) const
+    {
+        return indices + batch * stride[0] + tile * stride[1] + head * stride[2];
+    }
+    KOKKOS_FUNCTION std::int32_t& length(std::int64_t batch, std::int64_t tile, std::int64_t head) const
+    {
+        return lengths[batch * length_stride[0] + tile * length_stride[1] + head * length_stride[2]];
+    }
+    list_tensor from_tile(std::int64_t first) const
+    {
+        list_tensor part = *this;
+        if (part.indices)
+        {
+            part.indices += first * stride[1];
+            part.lengths += first * length_stride[1];
+        }
+        return part;
+    }
+};
+
+template <class Indices, class Lengths>
+list_tensor list_of(block_list<Indices, Lengths> const& lists)
+{
+    static_assert(Indices::rank() == 4 && Lengths::rank() == 3, "spla::block_list: indices of rank 4, lengths of rank 3");
+    static_assert(std::is_same_v<typename Indices::non_const_value_type, std::int32_t> &&
+                      std::is_same_v<typename Lengths::non_const_value_type, std::int32_t>,
+                  "spla::block_list: entries and lengths are int32");
+    list_tensor t;
+    t.indices = const_cast<std::int32_t*>(lists.indices.data());
+    t.lengths = const_cast<std::int32_t*>(lists.lengths.data());
+    for (int i = 0; i < 3; ++i)
+    {
+        t.stride[i] = static_cast<std::int64_t>(lists.indices.stride(i));
+        t.length_stride[i] = static_cast<std::int64_t>(lists.lengths.stride(i));
+    }
+    t.capacity = static_cast<std::int64_t>(lists.indices.extent(3));
+    return t;
+}
+} // namespace detail
+
+} // namespace spla
