@@ -1,7 +1,9 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-#pragma once
-// CUDA 13 changed these two calls; Kokkos 4.7.0 still makes them with the old signatures.
+#ifndef SPLA_CUDA13_RUNTIME // a guard by name: the source tree's copy and the package's may meet
+#define SPLA_CUDA13_RUNTIME
+// Included before everything else (-include) where CUDA 13 meets Kokkos 4.7.0, which makes these two calls with the
+// signatures of CUDA 12. Later Kokkos releases do not use them.
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
 #if CUDART_VERSION >= 13000
@@ -17,5 +19,6 @@ inline cudaError_t cudaMemPrefetchAsync(void const* pointer, size_t bytes, int d
     location.id = device == cudaCpuDeviceId ? 0 : device;
     return cudaMemPrefetchAsync(pointer, bytes, location, 0, stream);
 }
+#endif
 #endif
 #endif
