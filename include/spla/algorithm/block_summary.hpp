@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "../sequence_state.hpp"
+#include "panel_load.hpp"
+
+/// Where a block's summary lies and how its vectors are stored: bf16, fp32, or int8 with one scale a vector.
+namespace spla::detail
+{
+
+/// Nearest integer, ties to even; |x| below 2^22.
+KOKKOS_INLINE_FUNCTION float round_to_even(float x)
+{
+    float const low = Kokkos::floor(x);
+    float const rest = x - low;
+    bool const up = rest > 0.5f || (rest == 0.5f && low != 2.0f * Kokkos::floor(low / 2.0f));
+    return up ? low + 1.0f : low;
+}
+
+struct summary_tensor
+{
+    void* values = nullptr;
+    float* scales = nullptr;
+    summary_storage storage = summary_storage::fp32;
+    std::int64_t head_dim = 0, key_heads = 0, blocks = 0;
+    int sub_blocks = 1, vectors = 1;
+
+    /// Number of the vector `v` of sub-block `sub` among all vectors of all summaries.
+    KOKKOS_FUNCTION std::int64_t number(std::int64_t batch, std::int64_t block, std::int64_t head, int sub, int v) const
+    {
+        return (((batch * blocks + block) * key_heads + head) * sub_blocks + sub) * vectors + v;
+    }
+
+    template <class Element>
+    KOKKOS_FUNCTION Element* row(std::int64_t vector_number) const
+    {
+        return static_cast<Element*>(values) + vector_number * head_dim;
+    }
+
+    /// Stores one vector whose components are get(d), by one thread.
+    template <class T>
+    KOKKOS_FUNCTION void store(std::int64_t vector_number, T const* from) const
+    {
+        if (storage == summary_storage::fp32)
+            for (std::int64_t d = 0; d < head_dim; ++d) row<float>(vector_number)[d] = static_cast<float>(from[d]);
+        else if (storage == summary_storage::bf16)
+            for (std::int64_t d = 0; d < head_dim; ++d)
+                row<bfloat16>(vector_number)[d] = bfloat16(static_cast<float>(from[d]));
+        else
+        {
+            float largest = 0.0f;
+            for (std::int64_t d = 0; d < head_dim; ++d)
+            {
+                float const x = Kokkos::abs(static_cast<float>(from[d]));
+                largest = x > largest || !(x == x) ? x : largest;
+            }
+            float const scale = largest / 127.0f;
+            scales[vector_number] = scale;
+            for (std::int64_t d = 0; d < head_dim; ++d)
+                row<std::int8_t>(vector_number)[d] =
+                    scale > 0.0f ? static_cast<std::int8_t>(round_to_even(static_cast<float>(from[d]) / scale)) : std::int8_t(0);
+        }
+    }
+};
+
+template <class State>
+summary_tensor summaries_of(State const& state)
+{
+    auto const& l = state.layout();
+    summary_tensor s;
+    s.values = state.template part<std::byte>(l.summaries);
+    s.scales = state.template part<float>(l.scales);
+    s.storage = l.storage;
+    s.head_dim = l.head_dim;
+    s.key_heads = l.key_heads;
+    s.blocks = l.blocks;
+    s.sub_blocks = static_cast<int>(l.sub_blocks);
+    s.vectors = static_cast<int>(l.vectors);
+    return s;
+}
+
+/// Loads vector `v` of sub-block `sub` of `blocks` consecutive summaries as a transposed panel [head_dim][leading].
+template <class T, class Team>
+KOKKOS_FUNCTION void load_summary_panel(Team const& team, summary_tensor const& s, std::int64_t batch,
+                                        std::int64_t first_block, int blocks, std::int64_t head, int sub, int v, T* panel,
+                                        int leading)
+{
+    int const width = static_cast<int>(s.head_dim);
+    auto const number = [&](int j) { return s.number(batch, first_block + j, head, sub, v); };
+    if (s.storage == summary_storage::fp32)
+        load_transposed(team, blocks, width, [&](int j) { return s.template row<float const>(number(j)); }, panel, leading);
+    else if (s.storage == summary_storage::bf16)
+        load_transposed(team, blocks, width, [&](int j) { return s.template row<bfloat16 const>(number(j)); }, panel, leading);
+    else
+    {
+        load_transposed(team, blocks, width, [&](int j) { return s.template row<std::int8_t const>(number(j)); }, panel,
+                        leading);
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, width), [&](int d) {
+            Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, blocks),
+                                 [&](int j) { panel[d * leading + j] *= static_cast<T>(s.scales[number(j)]); });
+        });
+        team.team_barrier();
+    }
+}
+
+} // namespace spla::detail

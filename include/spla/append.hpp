@@ -1,0 +1,120 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "backend/portable/copy_kernels.hpp"
+#include "backend/portable/state_kernel.hpp"
+#include "backend/portable/statistics_kernel.hpp"
+#include "algorithm/view_rules.hpp"
+
+namespace spla
+{
+
+namespace detail
+{
+/// Statistics of the blocks that tokens [state.tokens, until) complete, and the linear state of those that leave the window.
+template <class Exec, class Element, class State, class Metric, class FeatureMap>
+void advance_state(Exec const& exec, State& state, tensor<Element const> const& key, tensor<Element const> const& value,
+                   tensor<Element const> const& residual_key, std::int64_t until, options<Metric, FeatureMap> const& o)
+{
+    using T = accumulator_t<Element>;
+    auto const& layout = state.layout();
+    std::int64_t const first = state.tokens / o.block, last = until / o.block;
+    portable::make_statistics<Metric>(exec, key, summaries_of(state), layout.batch, first, last - first, o.block, o.kept_keys);
+    window const bounds = window_of(o);
+    if (o.combine != combination_kind::sparse_only)
+    {
+        if (state.tokens == 0)
+        {
+            state.state_end = o.sink_blocks;
+            auto const zero = [&](std::size_t from, std::size_t to) {
+                Kokkos::deep_copy(exec, Kokkos::subview(state.buffer(), std::make_pair(from, to)), std::byte{0});
+            };
+            zero(layout.linear, layout.prefix);
+        }
+        std::int64_t const end = until > 0 ? bounds.state_end(until - 1) : o.sink_blocks;
+        state.prefix_first = state.state_end;
+        state.prefix_count = end - state.state_end;
+        portable::enter_blocks<Exec, FeatureMap, Element>(
+            exec, residual_key, value, portable::linear_of<T>(state), o.feature_map, state.state_end, end - state.state_end,
+            o.block, static_cast<int>(residual_key.extent[3]), static_cast<int>(layout.value_dim));
+        state.state_end = end;
+    }
+    state.tokens = until;
+}
+} // namespace detail
+
+/// The first rule that append() with these arguments violates, or nothing.
+template <class Exec, tensor_view NewKey, tensor_view NewValue, output_view Key, output_view Value, class MemorySpace,
+          class Metric, class FeatureMap>
+std::optional<violation> check_append(Exec const&, NewKey const& new_key, NewValue const& new_value, Key const& key,
+                                      Value const& value, sequence_state<MemorySpace> const& state,
+                                      options<Metric, FeatureMap> const& o,
+                                      attention_extras<typename Key::value_type> const& extras = {})
+{
+    detail::rule_checker c("append");
+    auto const k = detail::tensor_of(key), v = detail::tensor_of(value);
+    auto const nk = detail::tensor_of(new_key), nv = detail::tensor_of(new_value);
+    problem p;
+    p.batch = k.extent[0];
+    p.queries = nk.extent[1];
+    p.keys = state.tokens + nk.extent[1];
+    p.query_heads = p.key_heads = k.extent[2];
+    p.head_dim = k.extent[3];
+    p.value_dim = v.extent[3];
+    p.residual_dim = extras.residual_key ? extras.residual_key.extent[3] : 0;
+    p.element = kind_of<element_t<typename Key::value_type>>();
+    if (auto const found = check(p, o, "append")) return found;
+    detail::require_contiguous(c, "new_key", new_key);
+    detail::require_contiguous(c, "new_value", new_value);
+    detail::require_contiguous(c, "key", key);
+    detail::require_contiguous(c, "value", value);
+    detail::require_extents(c, "new_key", nk, k.extent[0], nk.extent[1], k.extent[2], k.extent[3]);
+    detail::require_extents(c, "new_value", nv, k.extent[0], nk.extent[1], k.extent[2], v.extent[3]);
+    detail::require_extents(c, "value", v, k.extent[0], k.extent[1], k.extent[2], v.extent[3]);
+    c.require(p.keys <= k.extent[1], rule_kind::shape, "key.extent(1)", k.extent[1],
+              "at least " + std::to_string(p.keys) + " (" + std::to_string(state.tokens) + " held and " + std::to_string(nk.extent[1]) + " new)");
+    c.require(nk.extent[1] <= o.segment_tokens, rule_kind::value, "new_key.extent(1)", nk.extent[1],
+              "at most options.segment_tokens, " + std::to_string(o.segment_tokens));
+    detail::require_state(c, state, p, o);
+    return c.found();
+}
+
+/// Appends n tokens to a batch of sequences: writes them into the caller's cache, makes the statistics of the blocks they
+/// complete, and adds to the linear state the blocks that leave the local window (their prefix states kept for prefill).
+///
+/// Shapes: new_key [batch, n, Hk, D], new_value [batch, n, Hk, Dv]; key [batch, capacity, Hk, D], value [batch, capacity, Hk, Dv]
+/// with room for state.tokens + n tokens. Where the new tokens already lie at their place in the cache (same address)
+/// nothing is copied. n is at most options.segment_tokens. O(n (D + F Dv / B)) work a key head. Keys and values are finite.
+/// @throws argument_error  what check_append() returns; nothing is written then
+template <class Exec, tensor_view NewKey, tensor_view NewValue, output_view Key, output_view Value, class MemorySpace,
+          class Metric, class FeatureMap>
+void append(Exec const& exec, NewKey const& new_key, NewValue const& new_value, Key const& key, Value const& value,
+            sequence_state<MemorySpace>& state, options<Metric, FeatureMap> const& o,
+            attention_extras<typename Key::value_type> const& extras = {})
+{
+    static_assert(accessible_from<Exec, NewKey, NewValue, Key, Value> &&
+                      Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
+                  "spla::append: every view and the state must be accessible from the execution space");
+    using Element = element_t<typename Key::value_type>;
+    static_assert(std::is_same_v<Element, element_t<typename Value::value_type>> &&
+                      std::is_same_v<Element, element_t<typename NewKey::value_type>> &&
+                      std::is_same_v<Element, element_t<typename NewValue::value_type>>,
+                  "spla::append: keys and values share one element type");
+    if (auto const found = check_append(exec, new_key, new_value, key, value, state, o, extras)) throw_violation(*found);
+    auto const copy = [&](auto const& from_view, auto const& to_view) {
+        auto const from = detail::as_const(detail::tensor_of(from_view));
+        auto const to = detail::tensor_of(to_view).from_token(state.tokens, from.extent[1]);
+        std::int64_t const numbers = from.extent[0] * from.extent[1] * from.extent[2] * from.extent[3];
+        if (from.data == to.data || numbers == 0) return;
+        Kokkos::parallel_for("spla::append::cache", Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>>(exec, 0, numbers),
+                             portable::copy_tokens<Element>{from, to});
+    };
+    copy(new_key, key);
+    copy(new_value, value);
+    auto const k = detail::as_const(detail::tensor_of(key));
+    detail::advance_state<Exec, Element>(exec, state, k, detail::as_const(detail::tensor_of(value)),
+                                         extras.residual_key ? extras.residual_key : k,
+                                         state.tokens + static_cast<std::int64_t>(new_key.extent(1)), o);
+}
+
+} // namespace spla

@@ -1,0 +1,260 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "attention_tile.hpp"
+
+namespace spla::portable
+{
+
+/// Exact branch over forced and selected blocks, residual branch as state minus selected, and their combination, for a
+/// tile of neighbouring tokens times the heads of a group (spec sections 3 to 5). A block's keys and values are loaded
+/// once for all rows of the tile that visit it; rows that did not select it take no part.
+template <class Exec, class FeatureMap, class Element>
+struct attention_kernel : attention_tile<Exec, FeatureMap, Element>
+{
+    using tile_type = attention_tile<Exec, FeatureMap, Element>;
+    using typename tile_type::memory;
+    using typename tile_type::T;
+    using typename tile_type::team_type;
+    using tile_type::columns;
+    using tile_type::key;
+    using tile_type::leading;
+    using tile_type::list;
+    using tile_type::out;
+    using tile_type::partial;
+    using tile_type::phi;
+    using tile_type::query;
+    using tile_type::residual_key;
+    using tile_type::residual_query;
+    using tile_type::scratch_bytes;
+    using tile_type::shape;
+
+    KOKKOS_FUNCTION void operator()(team_type const& team) const
+    {
+        std::int64_t item = team.league_rank();
+        std::int64_t const head = item % shape.key_heads;
+        std::int64_t const run = item / shape.key_heads % shape.runs;
+        std::int64_t const tile = item / shape.key_heads / shape.runs % shape.tiles();
+        std::int64_t const batch = item / shape.key_heads / shape.runs / shape.tiles();
+        block_range const queries = shape.tile_queries(tile);
+        if (queries.count() == 0) return;
+        memory const m = this->carve(team_base(team, scratch_bytes));
+        int const tokens = static_cast<int>(queries.count());
+        int const rows = tokens * shape.group;
+        detail::fill(team, static_cast<std::int64_t>(rows) * columns(), m.output, T(0));
+        detail::fill(team, static_cast<std::int64_t>(rows) * columns(), m.residual, T(0));
+        detail::fill(team, rows, m.largest, detail::lowest<T>());
+        detail::fill(team, rows, m.sum, T(0));
+        detail::fill(team, rows, m.denominator, T(0));
+        detail::fill(team, rows, m.magnitude, T(0));
+        std::int64_t const position = shape.first_position() + queries.begin;
+        if (position >= 0)
+        {
+            load_queries(team, m, batch, head, queries.begin, rows);
+            walk(team, m, batch, head, position, tokens, run);
+        }
+        store(team, m, batch, head, queries.begin, tokens, run);
+    }
+
+private:
+    KOKKOS_FUNCTION void load_queries(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                                      std::int64_t first, int rows) const
+    {
+        auto const row_of = [&](detail::tensor<Element const> const& q) {
+            return [&q, this, batch, head, first](int r) {
+                return q.row(batch, first + r / shape.group, head * shape.group + r % shape.group);
+            };
+        };
+        if (shape.residual)
+        {
+            // phi of the rows through transposed panels (one vector a lane), then rows again.
+            int const lead = static_cast<int>(detail::padded<Exec, T>(rows));
+            detail::load_transposed(team, rows, shape.residual_width, row_of(residual_query), m.keys, lead);
+            detail::apply_feature_map(team, phi, lead, shape.residual_width, m.keys, m.key_features, lead);
+            Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int r) {
+                Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, shape.features), [&](int f) {
+                    m.query_features[static_cast<std::int64_t>(r) * shape.features + f] = m.key_features[f * lead + r];
+                });
+            });
+            team.team_barrier();
+        }
+        if (shape.exact)
+            detail::load_panel(team, rows, shape.width, row_of(query), static_cast<T>(shape.scale), m.query, shape.width);
+    }
+
+    /// Visits forced, selected and (direct mode) unselected blocks in ascending order.
+    KOKKOS_FUNCTION void walk(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                              std::int64_t position, int tokens, std::int64_t run) const
+    {
+        std::int64_t const own = position / shape.bounds.block;
+        block_range const competing = shape.bounds.competing(position);
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, tokens), [&](int t) {
+            Kokkos::single(Kokkos::PerThread(team), [&] {
+                walk_token& token = m.token[t];
+                std::int64_t const tile = (position + t) / shape.bounds.tile - shape.first_tile;
+                token.list = list ? list.list(batch, tile, head) : nullptr;
+                token.length = list ? static_cast<int>(Kokkos::min<std::int64_t>(list.length(batch, tile, head), list.capacity)) : 0;
+                open_walk(token, competing, shape.mode, shape.may_read_unselected);
+            });
+        });
+        Kokkos::single(Kokkos::PerTeam(team), [&] {
+            m.counts[3] = 0;
+            int complete = 1, direct = 0;
+            for (int t = 0; t < tokens; ++t)
+            {
+                complete = complete && m.token[t].complete;
+                direct = direct || m.token[t].direct;
+            }
+            m.counts[0] = complete;
+            m.counts[1] = direct;
+        });
+        team.team_barrier();
+        bool const all_complete = m.counts[0] != 0;
+        bool const any_direct = m.counts[1] != 0;
+        team.team_barrier();
+        int const rows = tokens * shape.group;
+        std::int64_t step = 0;
+        auto const mine = [&] { // does this run own the next visited block?
+            std::int64_t const number = step++;
+            return shape.blocks_per_run == 0 || number / shape.blocks_per_run == run;
+        };
+        std::int64_t const sinks = Kokkos::min<std::int64_t>(shape.bounds.sink_blocks, own + 1);
+        for (std::int64_t b = 0; b < sinks && shape.exact; ++b)
+            if (mine()) attend_all(team, m, batch, head, b, position, rows);
+        for (std::int64_t last = competing.begin - 1; !(all_complete && !shape.exact);)
+        {
+            std::int64_t const b = next_block(m, competing, last, tokens, any_direct && shape.residual);
+            if (b < 0) break;
+            last = b;
+            team.team_barrier();
+            if (mine()) visit(team, m, batch, head, b, tokens);
+        }
+        for (std::int64_t b = Kokkos::max(competing.end, sinks); b <= own && shape.exact; ++b)
+            if (mine()) attend_all(team, m, batch, head, b, position, rows);
+        if (shape.residual && run == 0 && !all_complete) this->add_state(team, m, batch, head, competing, tokens);
+    }
+
+    /// The next block above `last` that any token of the tile wants; -1 at the end. Every thread finds the same.
+    KOKKOS_FUNCTION std::int64_t next_block(memory const& m, block_range const& competing, std::int64_t last, int tokens,
+                                            bool all) const
+    {
+        if (all) return last + 1 < competing.end ? last + 1 : -1;
+        std::int64_t next = -1;
+        for (int t = 0; t < tokens; ++t)
+        {
+            walk_token token = m.token[t];
+            std::int64_t const b = next_selected(token, competing, last);
+            if (b >= 0 && (next < 0 || b < next)) next = b;
+        }
+        return next;
+    }
+
+    /// One competing block: rows that selected it attend to it and subtract it; rows in direct mode that did not, add it.
+    KOKKOS_FUNCTION void visit(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head, std::int64_t b,
+                               int tokens) const
+    {
+        Kokkos::single(Kokkos::PerTeam(team), [&] {
+            int attend = 0, subtract = 0, add = 0;
+            for (int t = 0; t < tokens; ++t)
+            {
+                walk_token& token = m.token[t];
+                while (token.cursor < token.length && token.list[token.cursor] < b) ++token.cursor;
+                bool const selected = token.cursor < token.length && token.list[token.cursor] == b;
+                for (int h = 0; h < shape.group; ++h)
+                {
+                    int const r = t * shape.group + h;
+                    if (selected) m.attend[attend++] = r;
+                    if (selected && !token.direct && !token.complete) m.subtract[subtract++] = r;
+                    if (!selected && token.direct) m.add[add++] = r;
+                }
+            }
+            m.counts[0] = attend, m.counts[1] = subtract, m.counts[2] = add;
+        });
+        team.team_barrier();
+        int const attend = m.counts[0];
+        int const subtract = shape.residual ? m.counts[1] : 0;
+        int const add = shape.residual ? m.counts[2] : 0;
+        int const keys = static_cast<int>(shape.bounds.block); // a competing block is complete
+        if (attend + add == 0) return;
+        this->load_values(team, m, batch, head, b, keys);
+        if (shape.exact && attend > 0)
+        {
+            this->load_keys(team, m, key, shape.width, batch, head, b, keys);
+            this->attend_rows(team, m, attend, m.attend, keys);
+        }
+        if (subtract + add == 0) return;
+        this->load_keys(team, m, residual_key, shape.residual_width, batch, head, b, keys);
+        detail::apply_feature_map(team, phi, leading(), shape.residual_width, m.keys, m.key_features, leading());
+        int const rows = tokens * shape.group;
+        // State form pays where every row of a large tile selected the block: F Dv / (F + Dv) rows (spec section 4).
+        if (shape.runs == 1 && subtract == rows && static_cast<std::int64_t>(rows) * (shape.features + shape.value_dim) >
+                                    static_cast<std::int64_t>(shape.features) * shape.value_dim)
+            this->subtract_block_state(team, m, keys);
+        else
+            this->template residual_rows<detail::product::subtract>(team, m, subtract, m.subtract, keys);
+        this->template residual_rows<detail::product::add>(team, m, add, m.add, keys);
+    }
+
+    /// A forced block: every row attends, in the own block to the keys up to its own position.
+    KOKKOS_FUNCTION void attend_all(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                                    std::int64_t b, std::int64_t position, int rows) const
+    {
+        std::int64_t const begin = b * shape.bounds.block;
+        std::int64_t const last = position + rows / shape.group - 1;
+        int const keys = static_cast<int>(Kokkos::min(begin + shape.bounds.block, last + 1) - begin);
+        this->load_values(team, m, batch, head, b, keys);
+        this->load_keys(team, m, key, shape.width, batch, head, b, keys);
+        if (position >= begin + keys - 1)
+        {
+            this->attend_rows(team, m, rows, nullptr, keys);
+            return;
+        }
+        // Each token sees one key more than the one before; what it does not see must not even be multiplied by zero.
+        for (int t = 0; t * shape.group < rows; ++t)
+        {
+            int const visible = static_cast<int>(position + t - begin + 1);
+            memory token = m;
+            std::int64_t const first = static_cast<std::int64_t>(t) * shape.group;
+            token.query += first * shape.width;
+            token.output += first * columns();
+            token.largest += first;
+            token.sum += first;
+            this->attend_rows(team, token, shape.group, nullptr, visible < keys ? visible : keys);
+        }
+    }
+
+    /// Finished rows to the outputs, or a run's rows to the workspace.
+    KOKKOS_FUNCTION void store(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                               std::int64_t first_query, int tokens, std::int64_t run) const
+    {
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, tokens * shape.group), [&](int r) {
+            std::int64_t const token = first_query + r / shape.group;
+            std::int64_t const query_head = head * shape.group + r % shape.group;
+            T* const o = m.output + static_cast<std::int64_t>(r) * columns();
+            T* const residual = m.residual + static_cast<std::int64_t>(r) * columns();
+            if (partial.data)
+            {
+                std::int64_t const heads = shape.key_heads * shape.group;
+                T* const row = partial.row(((batch * shape.queries + token) * heads + query_head) * shape.runs + run);
+                Kokkos::single(Kokkos::PerThread(team), [&] {
+                    row[0] = m.largest[r], row[1] = m.sum[r], row[2] = m.denominator[r], row[3] = m.magnitude[r];
+                });
+                Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, shape.value_dim), [&](int d) {
+                    row[4 + d] = o[d];
+                    row[4 + shape.value_dim + d] = residual[d];
+                });
+                return;
+            }
+            T const factor = residual_factor(shape.normalised, m.denominator[r], m.magnitude[r]);
+            T const inverse = m.sum[r] == T(0) ? T(0) : T(1) / m.sum[r];
+            Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, shape.value_dim), [&](int d) {
+                o[d] *= inverse;
+                residual[d] *= factor;
+            });
+            out.store(team, shape.exact, shape.residual, batch, token, query_head, shape.value_dim, o, residual,
+                      m.largest[r] + Kokkos::log(m.sum[r]));
+        });
+    }
+};
+
+} // namespace spla::portable

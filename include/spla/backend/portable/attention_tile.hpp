@@ -1,0 +1,215 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "../../algorithm/online_softmax.hpp"
+#include "attention_shape.hpp"
+#include "block_walk.hpp"
+
+namespace spla::portable
+{
+
+/// A tile of rows (tokens x heads of a group) in a team's scratch, and what is done to it with one loaded block: exact
+/// attention, and the residual in token form or state form (spec sections 3 and 4).
+template <class Exec, class FeatureMap, class Element>
+struct attention_tile
+{
+    using T = accumulator_t<Element>;
+    using team_type = typename Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>,
+                                                  Kokkos::IndexType<std::int64_t>>::member_type;
+
+    detail::tensor<Element const> query, key, value, residual_query, residual_key;
+    detail::list_tensor list;
+    linear_tensor<T> state;
+    attention_outputs<Element> out;
+    partial_tensor<T> partial;
+    FeatureMap phi;
+    attention_shape shape;
+    std::int64_t scratch_bytes = 0;
+
+    struct memory
+    {
+        T *query, *query_features;            ///< [rows][width], [rows][features]
+        T *keys, *key_features, *values;      ///< [width][block], [features][block], [block][value]
+        T *logits, *products;                 ///< [rows][block]
+        T *output, *residual;                 ///< [rows][value]
+        T *largest, *sum, *denominator, *magnitude; ///< [rows]
+        T *state, *state_normaliser;          ///< the tile's own state: state minus blocks that all its tokens selected
+        int *attend, *subtract, *add;         ///< row numbers that take part in a step
+        int *counts;                          ///< how many of each; whether the tile has a state of its own
+        walk_token* token;                    ///< [tokens]
+        std::int64_t bytes;
+    };
+
+    KOKKOS_FUNCTION int leading() const { return static_cast<int>(detail::padded<Exec, T>(shape.bounds.block)); }
+    KOKKOS_FUNCTION int columns() const { return static_cast<int>((shape.value_dim + 15) / 16 * 16); }
+    KOKKOS_FUNCTION memory carve(void* base) const
+    {
+        std::int64_t const rows = shape.tokens_per_item * shape.group;
+        std::int64_t const padded_rows = detail::padded<Exec, T>(rows);
+        std::int64_t const f = shape.residual ? shape.features : 0;
+        std::int64_t const width = Kokkos::max(shape.width, shape.residual_width);
+        scratch_carver c(base);
+        memory m;
+        m.query = c.take<T>(padded_rows * width);
+        m.query_features = c.take<T>(padded_rows * f);
+        m.keys = c.take<T>(width * Kokkos::max<std::int64_t>(leading(), padded_rows));
+        m.key_features = c.take<T>(f * Kokkos::max<std::int64_t>(leading(), padded_rows));
+        m.values = c.take<T>(shape.bounds.block * columns());
+        m.logits = c.take<T>(rows * leading());
+        m.output = c.take<T>(rows * columns());
+        m.residual = c.take<T>(rows * columns());
+        m.largest = c.take<T>(rows);
+        m.sum = c.take<T>(rows);
+        m.denominator = c.take<T>(rows);
+        m.magnitude = c.take<T>(rows);
+        m.state = c.take<T>(f * columns());
+        m.state_normaliser = c.take<T>(f);
+        m.attend = c.take<int>(rows);
+        m.subtract = c.take<int>(rows);
+        m.add = c.take<int>(rows);
+        m.counts = c.take<int>(4);
+        m.token = c.take<walk_token>(shape.tokens_per_item);
+        m.bytes = c.used();
+        return m;
+    }
+
+    KOKKOS_FUNCTION void load_values(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                                     std::int64_t b, int keys) const
+    {
+        std::int64_t const token = b * shape.bounds.block;
+        detail::load_panel(team, keys, shape.value_dim, [&](int r) { return value.row(batch, token + r, head); }, T(1), m.values,
+                           columns());
+    }
+    KOKKOS_FUNCTION void load_keys(team_type const& team, memory const& m, detail::tensor<Element const> const& from, int width,
+                                   std::int64_t batch, std::int64_t head, std::int64_t b, int keys) const
+    {
+        std::int64_t const token = b * shape.bounds.block;
+        detail::load_transposed(team, keys, width, [&](int r) { return from.row(batch, token + r, head); }, m.keys, leading());
+    }
+
+    /// Exact attention of the indexed rows to `keys` keys that all of them see; keys and values are loaded.
+    KOKKOS_FUNCTION void attend_rows(team_type const& team, memory const& m, int rows, int const* index, int keys) const
+    {
+        detail::row_set<T> const logits{m.logits, leading()};
+        detail::multiply<detail::product::set>(team, rows, shape.width, leading(),
+                                               detail::row_set<T const>{m.query, shape.width, index},
+                                               static_cast<T const*>(m.keys), leading(), logits);
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int i) {
+            int const r = index ? index[i] : i;
+            detail::absorb_logits(team, logits[i], keys, leading(), m.largest[r], m.sum[r],
+                                  m.output + static_cast<std::int64_t>(r) * columns(), columns());
+        });
+        team.team_barrier();
+        detail::multiply<detail::product::add>(team, rows, keys, columns(), detail::row_set<T const>{m.logits, leading()},
+                                               static_cast<T const*>(m.values), columns(),
+                                               detail::row_set<T>{m.output, columns(), index});
+    }
+
+    /// Token form: R (-)+= phi(q) phi(k)^T v over the loaded block.
+    template <detail::product Sign>
+    KOKKOS_FUNCTION void residual_rows(team_type const& team, memory const& m, int rows, int const* index, int keys) const
+    {
+        if (rows == 0) return;
+        detail::row_set<T> const products{m.logits, leading()};
+        detail::multiply<detail::product::set>(team, rows, shape.features, leading(),
+                                               detail::row_set<T const>{m.query_features, shape.features, index},
+                                               static_cast<T const*>(m.key_features), leading(), products);
+        if (shape.normalised)
+        {
+            Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int i) {
+                Kokkos::single(Kokkos::PerThread(team), [&] {
+                    T sum = T(0), magnitude = T(0);
+                    for (int j = 0; j < keys; ++j)
+                    {
+                        sum += products[i][j];
+                        magnitude += Kokkos::abs(products[i][j]);
+                    }
+                    m.denominator[index[i]] += Sign == detail::product::subtract ? -sum : sum;
+                    m.magnitude[index[i]] += magnitude;
+                });
+            });
+            team.team_barrier();
+        }
+        detail::multiply<Sign>(team, rows, keys, columns(), detail::row_set<T const>{m.logits, leading()},
+                               static_cast<T const*>(m.values), columns(), detail::row_set<T>{m.residual, columns(), index});
+    }
+
+    /// State form: the tile's own state -= phi(K)^T V of the loaded block (accumulated as a sum to be subtracted once).
+    KOKKOS_FUNCTION void subtract_block_state(team_type const& team, memory const& m, int keys) const
+    {
+        if (m.counts[3] == 0)
+        {
+            detail::fill(team, static_cast<std::int64_t>(shape.features) * columns(), m.state, T(0));
+            detail::fill(team, shape.features, m.state_normaliser, T(0));
+            Kokkos::single(Kokkos::PerTeam(team), [&] { m.counts[3] = 1; });
+            team.team_barrier();
+        }
+        detail::multiply<detail::product::add>(team, shape.features, keys, columns(),
+                                               detail::row_set<T const>{m.key_features, leading()},
+                                               static_cast<T const*>(m.values), columns(), detail::row_set<T>{m.state, columns()});
+        if (shape.normalised)
+        {
+            Kokkos::parallel_for(Kokkos::TeamThreadRange(team, shape.features), [&](int f) {
+                Kokkos::single(Kokkos::PerThread(team), [&] {
+                    T sum = T(0);
+                    for (int j = 0; j < keys; ++j) sum += m.key_features[f * leading() + j];
+                    m.state_normaliser[f] += sum;
+                });
+            });
+            team.team_barrier();
+        }
+    }
+
+    /// R += phi(q) S for rows that subtract, S the prefix state of the tile's window less its own subtracted state.
+    KOKKOS_FUNCTION void add_state(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                                   block_range const& competing, int tokens) const
+    {
+        Kokkos::single(Kokkos::PerTeam(team), [&] {
+            int count = 0;
+            for (int t = 0; t < tokens; ++t)
+                for (int h = 0; h < shape.group && !m.token[t].complete && !m.token[t].direct; ++h)
+                    m.subtract[count++] = t * shape.group + h;
+            m.counts[1] = count;
+        });
+        team.team_barrier();
+        int const rows = m.counts[1];
+        if (rows == 0) return;
+        T const* matrix = state.matrix(batch, head, competing.end);
+        T const* normaliser = shape.normalised ? state.normaliser(batch, head, competing.end) : nullptr;
+        if (m.counts[3] != 0)
+        {
+            std::int64_t const numbers = static_cast<std::int64_t>(shape.features) * columns();
+            T const* const whole = matrix;
+            Kokkos::parallel_for(Kokkos::TeamVectorRange(team, numbers),
+                                 [&](std::int64_t i) { m.state[i] = whole[i] - m.state[i]; });
+            T const* const sums = normaliser;
+            if (shape.normalised)
+                Kokkos::parallel_for(Kokkos::TeamVectorRange(team, shape.features),
+                                     [&](int f) { m.state_normaliser[f] = sums[f] - m.state_normaliser[f]; });
+            team.team_barrier();
+            matrix = m.state;
+            normaliser = m.state_normaliser;
+        }
+        detail::multiply<detail::product::add>(team, rows, shape.features, columns(),
+                                               detail::row_set<T const>{m.query_features, shape.features, m.subtract}, matrix,
+                                               columns(), detail::row_set<T>{m.residual, columns(), m.subtract});
+        if (!shape.normalised) return;
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int i) {
+            Kokkos::single(Kokkos::PerThread(team), [&] {
+                int const r = m.subtract[i];
+                T sum = T(0), magnitude = T(0);
+                for (int f = 0; f < shape.features; ++f)
+                {
+                    T const x = m.query_features[static_cast<std::int64_t>(r) * shape.features + f] * normaliser[f];
+                    sum += x;
+                    magnitude += Kokkos::abs(x);
+                }
+                m.denominator[r] += sum;
+                m.magnitude[r] += magnitude;
+            });
+        });
+        team.team_barrier();
+    }
+};
+
+} // namespace spla::portable

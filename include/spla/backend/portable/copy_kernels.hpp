@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "../../block_list.hpp"
+#include "attention_shape.hpp"
+
+/// The small kernels that move rows: new keys into a cache, a list into the state, two branches into one output.
+namespace spla::portable
+{
+
+template <class Element>
+struct copy_tokens
+{
+    detail::tensor<Element const> from;
+    detail::tensor<Element> to; ///< token 0 is where the first row goes
+    KOKKOS_FUNCTION void operator()(std::int64_t i) const
+    {
+        std::int64_t const d = i % from.extent[3], head = i / from.extent[3] % from.extent[2];
+        std::int64_t const token = i / from.extent[3] / from.extent[2] % from.extent[1];
+        std::int64_t const batch = i / from.extent[3] / from.extent[2] / from.extent[1];
+        to.row(batch, token, head)[d] = from.row(batch, token, head)[d];
+    }
+};
+
+/// One list per (batch, key head): tile `from_tile` of one set of lists to tile `to_tile` of another.
+struct copy_list
+{
+    detail::list_tensor from, to;
+    std::int64_t from_tile, to_tile, key_heads;
+    KOKKOS_FUNCTION void operator()(std::int64_t i) const
+    {
+        std::int64_t const head = i % key_heads, batch = i / key_heads;
+        std::int32_t const length = from.length(batch, from_tile, head);
+        to.length(batch, to_tile, head) = length;
+        std::int32_t const* const source = from.list(batch, from_tile, head);
+        std::int32_t* const target = to.list(batch, to_tile, head);
+        for (std::int64_t j = 0; j < to.capacity; ++j) target[j] = j < length ? source[j] : -1;
+    }
+};
+
+/// The stage combine: one team a row of both branches, which are inputs here.
+template <class Exec, class Element>
+struct combine_kernel
+{
+    using T = accumulator_t<Element>;
+    using team_type = typename Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>,
+                                                  Kokkos::IndexType<std::int64_t>>::member_type;
+    detail::output_tensor<Element> sparse, residual, output;
+    detail::combination_rule<T> rule;
+    std::int64_t queries, heads;
+    int value_dim;
+
+    KOKKOS_FUNCTION void operator()(team_type const& team) const
+    {
+        std::int64_t const head = team.league_rank() % heads, token = team.league_rank() / heads % queries;
+        std::int64_t const batch = team.league_rank() / heads / queries;
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, 1), [&](int) {
+            auto const inverse_rms = [&](detail::output_tensor<Element> const& x) {
+                T sum = T(0);
+                for (int d = 0; d < value_dim; ++d)
+                {
+                    T const y = x.get(batch, token, head, d);
+                    sum += y * y;
+                }
+                return rule.kind == combination_kind::rms_sum
+                           ? T(1) / Kokkos::sqrt(sum / static_cast<T>(value_dim) + rule.epsilon)
+                           : T(1);
+            };
+            T const scale_o = inverse_rms(sparse), scale_r = inverse_rms(residual);
+            Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, value_dim), [&](int d) {
+                output.set(batch, token, head, d,
+                           rule(head, d, sparse.get(batch, token, head, d), scale_o, residual.get(batch, token, head, d), scale_r));
+            });
+        });
+    }
+};
+
+} // namespace spla::portable

@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "../../algorithm/panel_product.hpp"
+
+#include <cstddef>
+
+/// How the portable kernels run on a space: team shape, where a team's scratch lies, and how it is carved.
+namespace spla::portable
+{
+
+/// Rows (tokens x heads of a group) that one work item handles together.
+template <class Exec>
+inline constexpr int rows_per_item = detail::runs_on_host<Exec> ? 128 : 32;
+
+/// Teams: one thread with vector registers on a CPU; warps of threads on a GPU.
+template <class Exec>
+inline constexpr int team_threads = detail::runs_on_host<Exec> ? 1 : 8;
+template <class Exec>
+inline constexpr int team_lanes = detail::runs_on_host<Exec> ? 1 : 32;
+
+/// Carves arrays from a team's scratch, each 64-byte aligned. With a null base it only counts.
+class scratch_carver
+{
+public:
+    KOKKOS_FUNCTION explicit scratch_carver(void* base) : base_(static_cast<char*>(base)) {}
+
+    template <class T>
+    KOKKOS_FUNCTION T* take(std::int64_t count)
+    {
+        T* const here = reinterpret_cast<T*>(base_ + used_);
+        used_ += (count * static_cast<std::int64_t>(sizeof(T)) + 63) / 64 * 64;
+        return here;
+    }
+    KOKKOS_FUNCTION std::int64_t used() const { return used_; }
+
+private:
+    char* base_;
+    std::int64_t used_ = 0;
+};
+
+/// Aligned start of a team's scratch of `bytes` (which launch() asked for with room to align).
+template <class Team>
+KOKKOS_FUNCTION void* team_base(Team const& team, std::int64_t bytes)
+{
+    auto const raw = reinterpret_cast<std::uintptr_t>(team.team_scratch(1).get_shmem(static_cast<int>(bytes) + 64));
+    return reinterpret_cast<void*>((raw + 63) / 64 * 64);
+}
+
+/// Runs `kernel(team)` for each of `items` work items on the instance, with level-1 scratch.
+template <class Exec, class Kernel>
+void launch(char const* label, Exec const& exec, std::int64_t items, std::int64_t scratch_bytes, Kernel const& kernel)
+{
+    if (items <= 0) return;
+    using policy_type = Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>, Kokkos::IndexType<std::int64_t>>;
+    policy_type policy(exec, static_cast<int>(items), team_threads<Exec>, team_lanes<Exec>);
+    if (scratch_bytes > 0) policy.set_scratch_size(1, Kokkos::PerTeam(static_cast<int>(scratch_bytes) + 192));
+    Kokkos::parallel_for(label, policy, kernel);
+}
+
+} // namespace spla::portable

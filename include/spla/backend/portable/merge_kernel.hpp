@@ -1,0 +1,63 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "attention_shape.hpp"
+
+namespace spla::portable
+{
+
+/// Joins the runs of every row, ascending: by log-sum-exp for the exact branch, by sums for the residual.
+template <class Exec, class Element>
+struct merge_kernel
+{
+    using T = accumulator_t<Element>;
+    using team_type = typename Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>,
+                                                  Kokkos::IndexType<std::int64_t>>::member_type;
+
+    partial_tensor<T> partial;
+    attention_outputs<Element> out;
+    attention_shape shape;
+
+    KOKKOS_FUNCTION void operator()(team_type const& team) const
+    {
+        std::int64_t const heads = shape.key_heads * shape.group;
+        std::int64_t const number = team.league_rank();
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, 1), [&](int) {
+            T* const first = partial.row(number * shape.runs);
+            T* const o = first + 4;
+            T* const r = o + shape.value_dim;
+            T largest = first[0];
+            for (int run = 1; run < shape.runs; ++run)
+            {
+                T const other = partial.row(number * shape.runs + run)[0];
+                largest = other > largest ? other : largest;
+            }
+            T sum = T(0), denominator = T(0), magnitude = T(0);
+            for (int run = 0; run < shape.runs; ++run)
+            {
+                T* const row = partial.row(number * shape.runs + run);
+                // An empty run has sum 0 and largest -infinity; a NaN logit shows in the sum.
+                T const factor = row[1] == T(0) ? T(0) : exp(row[0] - largest);
+                sum += row[1] * factor;
+                denominator += row[2];
+                magnitude += row[3];
+                Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, shape.value_dim), [&](int d) {
+                    T const x = factor == T(0) ? T(0) : row[4 + d] * factor;
+                    T const y = row[4 + shape.value_dim + d];
+                    o[d] = run == 0 ? x : o[d] + x;
+                    r[d] = run == 0 ? y : r[d] + y;
+                });
+            }
+            T const inverse = sum == T(0) ? T(0) : T(1) / sum;
+            T const factor = residual_factor(shape.normalised, denominator, magnitude);
+            Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, shape.value_dim), [&](int d) {
+                o[d] *= inverse;
+                r[d] *= factor;
+            });
+            out.store(team, shape.exact, shape.residual, number / heads / shape.queries, number / heads % shape.queries,
+                      number % heads, shape.value_dim, o, r, largest + Kokkos::log(sum));
+        });
+    }
+};
+
+} // namespace spla::portable

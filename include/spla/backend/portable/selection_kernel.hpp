@@ -1,0 +1,290 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "../../algorithm/block_score.hpp"
+#include "../../algorithm/block_selection.hpp"
+#include "../../block_list.hpp"
+#include "launch.hpp"
+
+namespace spla::portable
+{
+
+/// Which lists one call of select makes, and from which queries.
+struct selection_shape
+{
+    std::int64_t batch, queries, keys, key_heads;
+    int group, width;
+    window bounds;
+    sharing share;
+    int top_k, kept;
+    float top_p;
+    double scale;
+    std::int64_t first_tile; ///< tile number (position / T) of the call's first list
+    std::int64_t lists;      ///< tiles of the call
+    std::int64_t most_blocks; ///< most competing blocks of any list of the call
+    std::int64_t skip;       ///< lists at the start that are not made here (taken from the state)
+};
+
+/// Scores, normalises, sums over the group and selects (spec section 2): one work item is a run of lists and a key head.
+template <class Exec, class Metric, class Element>
+struct selection_kernel
+{
+    using T = accumulator_t<Element>;
+    using team_type = typename Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>,
+                                                  Kokkos::IndexType<std::int64_t>>::member_type;
+
+    detail::tensor<Element const> query, key; ///< key: for exact_mass alone
+    detail::summary_tensor summary;
+    detail::list_tensor list;
+    selection_shape shape;
+    int lists_per_item = 1, most_rows = 1;
+    std::int64_t scratch_bytes = 0;
+
+    struct memory
+    {
+        detail::score_memory<T> score;
+        T *mass, *reference; ///< [rows][blocks], [rows][panels]
+        float* group_mass;   ///< [lists_per_item][blocks]
+        std::int64_t blocks, panels, bytes;
+    };
+    KOKKOS_FUNCTION memory carve(void* base) const
+    {
+        constexpr std::int64_t panel = detail::score_panel;
+        memory m;
+        m.panels = (shape.most_blocks + panel - 1) / panel;
+        m.blocks = m.panels * panel;
+        int const kept = Metric::reads_keys ? 0 : shape.kept;
+        int const sub = Metric::reads_keys ? 1 : summary.sub_blocks;
+        std::int64_t const leading = detail::padded<Exec, T>(shape.bounds.block);
+        std::int64_t const rows = most_rows;
+        scratch_carver c(base);
+        m.score.query = c.take<T>(rows * shape.width);
+        m.score.squared = c.take<T>(Metric::covariance == covariance_kind::diagonal ? rows * shape.width : 0);
+        m.score.panel = c.take<T>(shape.width * (Metric::reads_keys ? leading : panel));
+        m.score.logits = c.take<T>(sub * (1 + kept) * rows * panel);
+        m.score.variance = c.take<T>(sub * rows * panel);
+        m.score.product = c.take<T>(rows * (Metric::reads_keys ? leading : panel));
+        m.mass = c.take<T>(rows * m.blocks);
+        m.reference = c.take<T>(rows * m.panels);
+        m.group_mass = c.take<float>(lists_per_item * m.blocks);
+        m.bytes = c.used();
+        return m;
+    }
+
+    /// Position of the tile's first query that this call holds; lists before position 0 have none (negative).
+    KOKKOS_FUNCTION std::int64_t first_position(std::int64_t tile) const
+    {
+        std::int64_t const start = (shape.first_tile + tile) * shape.bounds.tile;
+        std::int64_t const begin = shape.keys - shape.queries;
+        return start > begin ? start : begin;
+    }
+
+    KOKKOS_FUNCTION void operator()(team_type const& team) const
+    {
+        std::int64_t const runs = (shape.lists - shape.skip + lists_per_item - 1) / lists_per_item;
+        std::int64_t const head = team.league_rank() % shape.key_heads;
+        std::int64_t const run = team.league_rank() / shape.key_heads % runs;
+        std::int64_t const batch = team.league_rank() / shape.key_heads / runs;
+        std::int64_t const first = shape.skip + run * lists_per_item;
+        int const count = static_cast<int>(Kokkos::min<std::int64_t>(lists_per_item, shape.lists - first));
+        memory const m = carve(team_base(team, scratch_bytes));
+
+        // Later lists have no fewer competing blocks, so the last decides whether anything must be scored.
+        block_range const last = shape.bounds.competing(first_position(first + count - 1));
+        bool const scored = last.count() > shape.top_k || (shape.top_p < 1.0f && last.count() > 0);
+        if (scored && shape.top_k > 0)
+        {
+            detail::fill(team, lists_per_item * m.blocks, m.group_mass, 0.0f);
+            if (shape.share.kind == sharing_kind::tile_sum)
+                score_tile(team, m, batch, head, first);
+            else
+                score_lists(team, m, batch, head, first, count);
+        }
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, count), [&](int t) {
+            block_range const range = shape.bounds.competing(first_position(first + t));
+            int const length = detail::select_blocks(team, m.group_mass + t * m.blocks, static_cast<int>(range.count()),
+                                                     shape.top_k, shape.top_p, range.begin, list.list(batch, first + t, head),
+                                                     static_cast<int>(list.capacity));
+            Kokkos::single(Kokkos::PerThread(team), [&] { list.length(batch, first + t, head) = length; });
+        });
+    }
+
+private:
+    /// One scoring query a list.
+    KOKKOS_FUNCTION void score_lists(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                                     std::int64_t first, int count) const
+    {
+        auto const position = [&](int t) { return first_position(first + t); };
+        score_rows(team, m, batch, head, count, position);
+        add_group_masses(team, m, count, position, [&](int t) { return m.group_mass + t * m.blocks; });
+    }
+
+    /// The scoring queries of one tile, in runs that fit the rows; masses summed over them in ascending order.
+    KOKKOS_FUNCTION void score_tile(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                                    std::int64_t tile) const
+    {
+        std::int64_t const start = (shape.first_tile + tile) * shape.bounds.tile;
+        std::int64_t const begin = first_position(tile);
+        if (begin < 0) return;
+        std::int64_t const end = Kokkos::min(start + shape.bounds.tile, shape.keys);
+        std::int64_t const every = shape.share.score_every;
+        std::int64_t scoring = start + (begin - start + every - 1) / every * every;
+        if (scoring >= end) scoring = begin;
+        int const at_once = most_rows / shape.group;
+        for (; scoring < end; scoring += at_once * every)
+        {
+            int const count = static_cast<int>(Kokkos::min<std::int64_t>(at_once, (end - scoring + every - 1) / every));
+            auto const position = [&](int t) { return scoring + t * every; };
+            score_rows(team, m, batch, head, count, position);
+            for (int t = 0; t < count; ++t)
+                add_group_masses(team, m, 1, [&](int) { return position(t); }, [&](int) { return m.group_mass; }, t);
+        }
+    }
+
+    /// mass[row][block] and reference[row][panel] for the rows (query t, head of the group) of `count` queries.
+    template <class Position>
+    KOKKOS_FUNCTION void score_rows(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head, int count,
+                                    Position const& position) const
+    {
+        constexpr int panel = detail::score_panel;
+        int const rows = count * shape.group;
+        int const width = shape.width;
+        auto const row = [&](int r) {
+            std::int64_t const p = position(r / shape.group);
+            std::int64_t const q = p - (shape.keys - shape.queries);
+            return query.row(batch, q > 0 ? q : 0, head * shape.group + r % shape.group);
+        };
+        detail::load_panel(team, rows, width, row, static_cast<T>(shape.scale), m.score.query, width);
+        if constexpr (Metric::covariance == covariance_kind::diagonal)
+        {
+            Kokkos::parallel_for(Kokkos::TeamVectorRange(team, rows * width),
+                                 [&](int i) { m.score.squared[i] = m.score.query[i] * m.score.query[i]; });
+            team.team_barrier();
+        }
+        block_range const last = shape.bounds.competing(position(count - 1));
+        T const others = static_cast<T>(shape.bounds.block / (Metric::reads_keys ? 1 : summary.sub_blocks) - shape.kept);
+        for (int p = 0; p * panel < last.count(); ++p)
+        {
+            std::int64_t const b = last.begin + p * panel;
+            int const blocks = static_cast<int>(Kokkos::min<std::int64_t>(panel, last.end - b));
+            if constexpr (Metric::reads_keys)
+                exact_logits(team, m, batch, head, b, blocks, rows);
+            else
+                detail::score_parts<Metric>(team, summary, shape.kept, batch, head, b, blocks, rows, m.score);
+            Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int r) {
+                // A row's reference may depend on its own competing blocks alone.
+                std::int64_t const own = shape.bounds.competing(position(r / shape.group)).end - b;
+                int const n = static_cast<int>(own < 0 ? 0 : (own < blocks ? own : blocks));
+                T* const mass = m.mass + r * m.blocks + p * panel;
+                T reference = -Kokkos::Experimental::infinity_v<T>;
+                if (n > 0)
+                    reference = detail::fold_parts<Metric>(team, Metric::reads_keys ? 1 : summary.sub_blocks,
+                                                           Metric::reads_keys ? 0 : shape.kept,
+                                                           Metric::reads_keys ? T(1) : others, rows, r, n, m.score, mass);
+                m.reference[r * m.panels + p] = reference;
+            });
+            team.team_barrier();
+        }
+    }
+
+    /// The oracle: logits[row][j] = log sum exp of the true logits of block b + j.
+    KOKKOS_FUNCTION void exact_logits(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                                      std::int64_t b, int blocks, int rows) const
+    {
+        int const block = static_cast<int>(shape.bounds.block);
+        int const leading = static_cast<int>(detail::padded<Exec, T>(block));
+        for (int j = 0; j < blocks; ++j)
+        {
+            std::int64_t const token = (b + j) * block;
+            detail::load_transposed(team, block, shape.width, [&](int r) { return key.row(batch, token + r, head); },
+                                    m.score.panel, leading);
+            detail::multiply<detail::product::set>(team, rows, shape.width, leading,
+                                                   detail::row_set<T const>{m.score.query, shape.width},
+                                                   static_cast<T const*>(m.score.panel), leading,
+                                                   detail::row_set<T>{m.score.product, leading});
+            Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int r) {
+                T const* const x = m.score.product + static_cast<std::int64_t>(r) * leading;
+                T largest = x[0];
+                for (int i = 1; i < block; ++i) largest = x[i] > largest ? x[i] : largest;
+                T sum = T(0);
+                for (int i = 0; i < block; ++i) sum += exp(x[i] - largest);
+                m.score.logits[r * detail::score_panel + j] = largest + Kokkos::log(sum);
+            });
+            team.team_barrier();
+        }
+    }
+
+    /// Adds p_b = exp(a_b - logsumexp a) over the heads of the group, ascending, of query t to target(t) (spec: steps 1, 2).
+    template <class Position, class Target>
+    KOKKOS_FUNCTION void add_group_masses(team_type const& team, memory const& m, int count, Position const& position,
+                                          Target const& target, int first_query = 0) const
+    {
+        constexpr int panel = detail::score_panel;
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, count), [&](int t) {
+            int const n = static_cast<int>(shape.bounds.competing(position(t)).count());
+            float* const to = target(t);
+            for (int h = 0; h < shape.group; ++h)
+            {
+                int const r = (first_query + t) * shape.group + h;
+                T const* const mass = m.mass + r * m.blocks;
+                T const* const reference = m.reference + r * m.panels;
+                T largest = -Kokkos::Experimental::infinity_v<T>;
+                for (int p = 0; p * panel < n; ++p) largest = reference[p] > largest ? reference[p] : largest;
+                T total = T(0);
+                for (int p = 0; p * panel < n; ++p)
+                {
+                    int const end = n - p * panel < panel ? n - p * panel : panel;
+                    T sum = T(0);
+                    Kokkos::parallel_reduce(
+                        Kokkos::ThreadVectorRange(team, end),
+                        [&](int j, T& partial) {
+                            T const x = mass[p * panel + j];
+                            partial += x - x == T(0) ? x : T(0);
+                        },
+                        sum);
+                    if (sum > T(0)) total += sum * exp(reference[p] - largest);
+                }
+                for (int p = 0; p * panel < n; ++p)
+                {
+                    int const end = n - p * panel < panel ? n - p * panel : panel;
+                    T const factor = total > T(0) ? exp(reference[p] - largest) / total : T(0);
+                    Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, end), [&](int j) {
+                        float* const sum = to + p * panel + j;
+                        T const x = mass[p * panel + j];
+                        float const share = static_cast<float>(x * factor);
+                        float const counted = share < 0x1p-100f ? 0.0f : share;
+                        // A score that is not finite marks the block for good; such a block ranks last.
+                        *sum = x - x == T(0) && *sum >= 0.0f ? *sum + counted : -1.0f;
+                    });
+                }
+            }
+        });
+        team.team_barrier();
+    }
+};
+
+/// Most rows whose scores fit a cache-sized scratch; at least one query's group.
+template <class Exec, class T>
+int selection_queries(selection_shape const& shape)
+{
+    std::int64_t const budget = detail::runs_on_host<Exec> ? 384 * 1024 : 256 * 1024;
+    std::int64_t const row_bytes = (shape.most_blocks + detail::score_panel) * static_cast<std::int64_t>(sizeof(T));
+    std::int64_t const rows = Kokkos::min<std::int64_t>(rows_per_item<Exec>, budget / row_bytes);
+    return static_cast<int>(Kokkos::max<std::int64_t>(1, rows / shape.group));
+}
+
+template <class Metric, class Exec, class Element>
+void select_lists(Exec const& exec, detail::tensor<Element const> const& query, detail::tensor<Element const> const& key,
+                  detail::summary_tensor const& summary, selection_shape const& shape, detail::list_tensor const& list)
+{
+    using T = accumulator_t<Element>;
+    selection_kernel<Exec, Metric, Element> kernel{query, key, summary, list, shape};
+    int const queries = selection_queries<Exec, T>(shape);
+    kernel.lists_per_item = shape.share.kind == sharing_kind::tile_sum ? 1 : queries;
+    kernel.most_rows = queries * shape.group;
+    kernel.scratch_bytes = kernel.carve(nullptr).bytes;
+    std::int64_t const runs = ceil_divide(shape.lists - shape.skip, kernel.lists_per_item);
+    launch("spla::select", exec, shape.batch * runs * shape.key_heads, kernel.scratch_bytes, kernel);
+}
+
+} // namespace spla::portable

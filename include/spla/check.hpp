@@ -1,0 +1,114 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "error.hpp"
+#include "options.hpp"
+#include "problem.hpp"
+
+#include <cmath>
+#include <optional>
+#include <string>
+
+namespace spla
+{
+
+namespace detail
+{
+/// Collects the first violated rule of one call.
+class rule_checker
+{
+public:
+    explicit rule_checker(char const* call) : call_(call) {}
+
+    template <class Actual>
+    rule_checker& require(bool holds, rule_kind kind, char const* argument, Actual const& actual, std::string const& allowed)
+    {
+        if (!holds && !found_) found_ = violation{call_, argument, text(actual), allowed, kind};
+        return *this;
+    }
+    std::optional<violation> const& found() const { return found_; }
+
+    static std::string text(std::string const& s) { return s; }
+    static std::string text(char const* s) { return s; }
+    template <class Number>
+    static std::string text(Number x)
+    {
+        if constexpr (std::is_floating_point_v<Number>)
+        {
+            char buffer[32];
+            std::snprintf(buffer, sizeof(buffer), "%g", static_cast<double>(x));
+            return buffer;
+        }
+        else
+            return std::to_string(x);
+    }
+
+private:
+    char const* call_;
+    std::optional<violation> found_;
+};
+} // namespace detail
+
+/// The first rule that sizes and options violate, or nothing. Pure: no launch, no allocation of device memory. Entry
+/// points throw what this returns (and further rules on their views, state and workspace: see their own checks).
+template <class Metric, class FeatureMap>
+std::optional<violation> check(problem const& p, options<Metric, FeatureMap> const& o, char const* call = "check")
+{
+    detail::rule_checker c(call);
+    auto const shape = rule_kind::shape;
+    auto const value = rule_kind::value;
+    auto const unsupported = rule_kind::unsupported;
+    std::int64_t const limit = std::int64_t{1} << 31;
+    c.require(p.batch >= 0, shape, "batch", p.batch, "0 or more");
+    c.require(p.queries >= 0, shape, "queries", p.queries, "0 or more");
+    c.require(p.keys >= 0, shape, "keys", p.keys, "0 or more");
+    c.require(p.query_heads >= 1, shape, "query_heads", p.query_heads, "1 or more");
+    c.require(p.key_heads >= 1, shape, "key_heads", p.key_heads, "1 or more");
+    c.require(p.key_heads >= 1 && p.query_heads % p.key_heads == 0, shape, "query_heads", p.query_heads,
+              "a multiple of the " + std::to_string(p.key_heads) + " key heads");
+    c.require(p.key_heads >= 1 && p.query_heads / p.key_heads <= 1024, unsupported, "query heads per key head", p.group(), "at most 1024");
+    c.require(p.head_dim >= 1 && p.head_dim <= 1024, unsupported, "head_dim", p.head_dim, "1 to 1024");
+    c.require(p.value_dim >= 1 && p.value_dim <= 1024, unsupported, "value_dim", p.value_dim, "1 to 1024");
+    c.require(p.residual_dim >= 0 && p.residual_dim <= 1024, unsupported, "residual_dim", p.residual_dim, "0 (head_dim) to 1024");
+    c.require(!o.scale || std::isfinite(*o.scale), value, "scale", o.scale.value_or(0.0), "a finite number");
+    c.require(o.block >= 1 && o.block <= 1024, value, "block", o.block, "1 to 1024");
+    c.require(o.sink_blocks >= 0, value, "sink_blocks", o.sink_blocks, "0 or more");
+    c.require(o.local_blocks >= 0, value, "local_blocks", o.local_blocks, "0 or more");
+    c.require(o.top_k >= 0, value, "top_k", o.top_k, "0 or more");
+    c.require(o.top_p > 0.0 && o.top_p <= 1.0, value, "top_p", o.top_p, "above 0, at most 1 (1: off)");
+    c.require(o.sub_blocks >= 1 && o.block % (o.sub_blocks > 0 ? o.sub_blocks : 1) == 0, value, "sub_blocks", o.sub_blocks,
+              "a divisor of the block, " + std::to_string(o.block));
+    if (!c.found())
+        c.require(o.kept_keys >= 0 && o.kept_keys < o.block / o.sub_blocks, value, "kept_keys", o.kept_keys,
+                  "0 to " + std::to_string(o.block / o.sub_blocks - 1) + " (fewer than the keys of a sub-block)");
+    if (Metric::reads_keys)
+    {
+        c.require(o.kept_keys == 0, value, "kept_keys", o.kept_keys, "0 with exact_mass, which keeps no summary");
+        c.require(o.sub_blocks == 1, value, "sub_blocks", o.sub_blocks, "1 with exact_mass, which keeps no summary");
+    }
+    int const tile = o.share.tile;
+    c.require(tile >= 1, value, "share.tile", tile, "1 or more");
+    if (!c.found())
+    {
+        c.require(o.share.kind != sharing_kind::per_token || tile == 1, value, "share.tile", tile, "1 with per_token");
+        c.require(o.block % tile == 0 || tile % o.block == 0, value, "share.tile", tile,
+                  "a divisor or a multiple of the block, " + std::to_string(o.block));
+    }
+    c.require(o.share.score_every >= 1, value, "share.score_every", o.share.score_every, "1 or more");
+    c.require(o.share.score_every == 1 || o.share.kind == sharing_kind::tile_sum, value, "share.score_every",
+              o.share.score_every, "1 unless the sharing is tile_sum");
+    c.require(o.residual != residual_mode::direct || o.may_read_unselected, value, "residual", "direct",
+              "automatic or subtract, unless may_read_unselected");
+    c.require(o.epsilon >= 0.0 && std::isfinite(o.epsilon), value, "epsilon", o.epsilon, "0 or more");
+    c.require(o.segment_tokens >= o.block && o.segment_tokens >= tile, value, "segment_tokens", o.segment_tokens,
+              "at least the block and the sharing tile");
+    if (!c.found())
+    {
+        int const features = o.feature_map.features(static_cast<int>(p.residual_width()));
+        c.require(features >= 1 && features <= 4096, unsupported, "feature_map.features()", features, "1 to 4096");
+        c.require(p.keys < limit * o.block, unsupported, "keys", p.keys, "fewer than 2^31 blocks");
+    }
+    return c.found();
+}
+
+} // namespace spla

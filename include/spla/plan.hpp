@@ -1,0 +1,109 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "backend/portable/selection_kernel.hpp"
+#include "backend/portable/attention_kernel.hpp"
+#include "check.hpp"
+#include "problem.hpp"
+
+#include <ostream>
+#include <sstream>
+#include <string>
+
+namespace spla
+{
+
+/// What a call will run: which kernel, with which tile, and why. Small, copyable, printable; made on the host alone.
+struct plan
+{
+    std::string call;            ///< "prefill" or "decode"
+    std::string kernel;          ///< "portable"
+    std::string reason;          ///< why this kernel
+    int lanes = 1;               ///< numbers that one instruction (CPU) or one team of threads (GPU) handles
+    int tokens_per_item = 1;     ///< tokens of one work item; rows are tokens x heads of a group
+    int rows_per_item = 1;
+    int runs = 1;                ///< logical runs of blocks merged at the end (decode)
+    int blocks_per_run = 0;      ///< 0: all in one run
+    std::int64_t segment_tokens = 0;
+    std::size_t list_bytes = 0;    ///< lists of one segment
+    std::size_t partial_bytes = 0; ///< unmerged runs
+    std::size_t workspace_bytes = 0; ///< exact scratch that the call needs from the caller, 256-byte aligned
+
+    std::string text() const
+    {
+        std::ostringstream s;
+        s << "spla::" << call << ": " << kernel << " kernel (" << reason << "), " << rows_per_item << " rows per item ("
+          << tokens_per_item << " tokens), " << lanes << " lanes, " << runs << (runs == 1 ? " run" : " runs");
+        if (blocks_per_run > 0) s << " of " << blocks_per_run << " blocks";
+        s << ", segments of " << segment_tokens << " tokens, workspace " << workspace_bytes << " bytes";
+        return s.str();
+    }
+    friend std::ostream& operator<<(std::ostream& out, plan const& p) { return out << p.text(); }
+};
+
+namespace detail
+{
+inline constexpr int decode_run_blocks = 8;
+
+inline std::size_t align_workspace(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+/// Most blocks that one query visits exactly.
+template <class Metric, class FeatureMap>
+std::int64_t most_visited(options<Metric, FeatureMap> const& o, std::int64_t list_capacity)
+{
+    return o.sink_blocks + list_capacity + o.local_blocks + 1 + ceil_divide(window_of(o).tile, o.block);
+}
+
+template <class Exec, class Metric, class FeatureMap>
+plan make_plan(char const* call, bool decode, problem const& p, options<Metric, FeatureMap> const& o,
+               std::int64_t list_capacity)
+{
+    if (auto const found = check(p, o, call)) throw_violation(*found);
+    using portable::rows_per_item;
+    plan made;
+    made.call = call;
+    made.kernel = "portable";
+    made.reason = runs_on_host<Exec> ? "host space" : "no tuned kernel for this device";
+    made.lanes = runs_on_host<Exec> ? (p.element == element_kind::float64 ? native_lanes<double> : native_lanes<float>)
+                                    : portable::team_lanes<Exec> * portable::team_threads<Exec>;
+    int const group = static_cast<int>(p.group());
+    std::int64_t const tokens = std::max(1, rows_per_item<Exec> / group);
+    made.tokens_per_item = decode ? 1 : static_cast<int>(std::min<std::int64_t>(tokens, o.block));
+    made.rows_per_item = made.tokens_per_item * group;
+    made.segment_tokens = o.segment_tokens;
+    // Direct summation may visit any number of blocks, so it runs undivided.
+    if (decode && !o.may_read_unselected)
+    {
+        made.blocks_per_run = decode_run_blocks;
+        made.runs = static_cast<int>(ceil_divide(most_visited(o, list_capacity), decode_run_blocks));
+    }
+    std::int64_t const queries = std::min<std::int64_t>(p.queries, o.segment_tokens);
+    std::int64_t const tiles = queries / window_of(o).tile + 2;
+    std::size_t const lists = static_cast<std::size_t>(p.batch * tiles * p.key_heads);
+    made.list_bytes = align_workspace(lists * static_cast<std::size_t>(std::max(1, o.top_k)) * 4) + align_workspace(lists * 4);
+    if (made.runs > 1)
+    {
+        std::size_t const accumulator = p.element == element_kind::float64 ? 8 : 4;
+        std::size_t const rows = static_cast<std::size_t>(p.batch * queries * p.query_heads * made.runs);
+        made.partial_bytes = align_workspace(rows * static_cast<std::size_t>(portable::partial_tensor<float>::numbers_per_row(p.value_dim)) * accumulator);
+    }
+    made.workspace_bytes = made.list_bytes + made.partial_bytes;
+    return made;
+}
+} // namespace detail
+
+/// Plan of prefill() for these sizes: p.queries and p.keys are those of the call.
+template <class Exec, class Metric, class FeatureMap>
+plan plan_prefill(Exec const&, problem const& p, options<Metric, FeatureMap> const& o)
+{
+    return detail::make_plan<Exec>("prefill", false, p, o, o.top_k);
+}
+
+/// Plan of decode(). A caller's own lists with more entries than top_k: name their capacity.
+template <class Exec, class Metric, class FeatureMap>
+plan plan_decode(Exec const&, problem const& p, options<Metric, FeatureMap> const& o, std::int64_t list_capacity = 0)
+{
+    return detail::make_plan<Exec>("decode", true, p, o, std::max<std::int64_t>(list_capacity, o.top_k));
+}
+
+} // namespace spla

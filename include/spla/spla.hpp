@@ -1,0 +1,17 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+/// SPLA, Block Sparse Plus Linear Attention (arXiv 2601.22379), over Kokkos views.
+///
+/// append.hpp    new keys and values: cache, block statistics, linear state
+/// prefill.hpp   many queries against all keys so far
+/// decode.hpp    the last few queries of every sequence
+/// options.hpp   what is computed; plan.hpp says by which kernel
+#include "append.hpp"
+#include "decode.hpp"
+#include "options.hpp"
+#include "plan.hpp"
+#include "prefill.hpp"
+#include "sequence_state.hpp"
+#include "version.hpp"
+#include "workspace.hpp"
