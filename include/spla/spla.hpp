@@ -6,12 +6,15 @@
 /// append.hpp    new keys and values: cache, block statistics, linear state
 /// prefill.hpp   many queries against all keys so far
 /// decode.hpp    the last few queries of every sequence
+/// select.hpp    stages alone: block_statistics, select; branches.hpp: selected_attention, residual_attention, combine
 /// options.hpp   what is computed; plan.hpp says by which kernel
 #include "append.hpp"
+#include "branches.hpp"
 #include "decode.hpp"
 #include "options.hpp"
 #include "plan.hpp"
 #include "prefill.hpp"
+#include "select.hpp"
 #include "sequence_state.hpp"
 #include "version.hpp"
 #include "workspace.hpp"
