@@ -13,7 +13,6 @@ template <class Exec, tensor_view Key, class MemorySpace, class Metric, class Fe
 void block_statistics(Exec const& exec, Key const& key, sequence_state<MemorySpace> const& state, std::int64_t first,
                       std::int64_t count, options<Metric, FeatureMap> const& o)
 {
-    using Element = element_t<typename Key::value_type>;
     auto const k = detail::as_const(detail::tensor_of(key));
     auto const& layout = state.layout();
     detail::rule_checker c("block_statistics");
