@@ -3,6 +3,7 @@
 #pragma once
 #include "backend/portable/selection_kernel.hpp"
 #include "backend/portable/attention_kernel.hpp"
+#include "backend/portable/statistics_kernel.hpp"
 #include "check.hpp"
 #include "problem.hpp"
 
@@ -27,6 +28,7 @@ struct plan
     std::int64_t segment_tokens = 0;
     std::size_t list_bytes = 0;    ///< lists of one segment
     std::size_t partial_bytes = 0; ///< unmerged runs
+    std::int64_t team_scratch_bytes = 0; ///< most scratch of one team of Kokkos; see warm_up()
     std::size_t workspace_bytes = 0; ///< exact scratch that the call needs from the caller, 256-byte aligned
 
     std::string text() const
@@ -52,6 +54,57 @@ template <class Metric, class FeatureMap>
 std::int64_t most_visited(options<Metric, FeatureMap> const& o, std::int64_t list_capacity)
 {
     return o.sink_blocks + list_capacity + o.local_blocks + 1 + ceil_divide(window_of(o).tile, o.block);
+}
+
+/// Scratch that the call's kernels, append's included, ask of Kokkos for one team.
+template <class Exec, class Element, class Metric, class FeatureMap>
+std::int64_t most_team_scratch(plan const& how, problem const& p, options<Metric, FeatureMap> const& o)
+{
+    state_layout const layout = state_layout_of(p, o);
+    int const group = static_cast<int>(p.group()), width = static_cast<int>(p.head_dim);
+    summary_tensor summary;
+    summary.sub_blocks = o.sub_blocks;
+    summary.vectors = static_cast<int>(layout.vectors);
+
+    portable::attention_kernel<Exec, FeatureMap, Element> attention;
+    attention.shape.group = group;
+    attention.shape.width = width;
+    attention.shape.residual_width = static_cast<int>(p.residual_width());
+    attention.shape.features = static_cast<int>(layout.features);
+    attention.shape.value_dim = static_cast<int>(p.value_dim);
+    attention.shape.bounds = window_of(o);
+    attention.shape.tokens_per_item = how.tokens_per_item;
+    std::int64_t most = attention.carve(nullptr).bytes;
+
+    portable::selection_kernel<Exec, Metric, Element> selection;
+    selection.summary = summary;
+    selection.shape.group = group;
+    selection.shape.width = width;
+    selection.shape.bounds = window_of(o);
+    selection.shape.kept = o.kept_keys;
+    selection.shape.most_blocks = p.keys > 0 ? window_of(o).competing(p.keys - 1).count() : 0;
+    // Fewer keys let an item take more rows: the most scratch is at either end.
+    for (std::int64_t const blocks : {selection.shape.most_blocks, std::int64_t{0}})
+    {
+        selection.shape.most_blocks = blocks;
+        int const queries = portable::selection_queries<Exec, accumulator_t<Element>>(selection.shape);
+        selection.lists_per_item = queries;
+        selection.most_rows = queries * group;
+        selection.shape.most_blocks = p.keys / o.block;
+        most = std::max(most, selection.carve(nullptr).bytes);
+    }
+    if constexpr (!Metric::reads_keys)
+    {
+        portable::statistics_kernel<Exec, Metric, Element> statistics;
+        statistics.summary = summary;
+        statistics.block = o.block, statistics.width = width, statistics.kept = o.kept_keys;
+        most = std::max(most, statistics.carve(nullptr).bytes);
+    }
+    portable::block_state_kernel<Exec, FeatureMap, Element> states;
+    states.state.features = layout.features;
+    states.state.leading = layout.padded_value_dim();
+    states.block = o.block, states.width = static_cast<int>(p.residual_width());
+    return std::max(most, states.carve(nullptr).bytes);
 }
 
 template <class Exec, class Metric, class FeatureMap>
@@ -88,6 +141,8 @@ plan make_plan(char const* call, bool decode, problem const& p, options<Metric, 
         made.partial_bytes = align_workspace(rows * static_cast<std::size_t>(portable::partial_tensor<float>::numbers_per_row(p.value_dim)) * accumulator);
     }
     made.workspace_bytes = made.list_bytes + made.partial_bytes;
+    made.team_scratch_bytes = p.element == element_kind::float64 ? most_team_scratch<Exec, double>(made, p, o)
+                                                                 : most_team_scratch<Exec, float>(made, p, o);
     return made;
 }
 } // namespace detail
@@ -104,6 +159,28 @@ template <class Exec, class Metric, class FeatureMap>
 plan plan_decode(Exec const&, problem const& p, options<Metric, FeatureMap> const& o, std::int64_t list_capacity = 0)
 {
     return detail::make_plan<Exec>("decode", true, p, o, std::max<std::int64_t>(list_capacity, o.top_k));
+}
+
+namespace detail
+{
+/// Touches its team's scratch and nothing else.
+template <class Exec>
+struct no_work
+{
+    std::int64_t bytes;
+    using team_type = typename Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>,
+                                                  Kokkos::IndexType<std::int64_t>>::member_type;
+    KOKKOS_FUNCTION void operator()(team_type const& team) const { portable::team_base(team, bytes); }
+};
+} // namespace detail
+
+/// Lets Kokkos grow its scratch to what the plan's calls (and append) need, and fences once. Before it, a first call may
+/// allocate and fence inside Kokkos; after it, calls of this plan or smaller ones do not. Required before graph capture.
+template <class Exec>
+void warm_up(Exec const& exec, plan const& p)
+{
+    portable::launch("spla::warm_up", exec, exec.concurrency(), p.team_scratch_bytes, detail::no_work<Exec>{p.team_scratch_bytes});
+    exec.fence("spla::warm_up");
 }
 
 } // namespace spla
