@@ -84,9 +84,10 @@ std::int64_t most_team_scratch(plan const& how, problem const& p, options<Metric
     selection.shape.kept = o.kept_keys;
     selection.shape.most_blocks = p.keys > 0 ? window_of(o).competing(p.keys - 1).count() : 0;
     // Fewer keys let an item take more rows: the most scratch is at either end.
-    for (std::int64_t const blocks : {selection.shape.most_blocks, std::int64_t{0}})
+    std::int64_t const ends[2] = {selection.shape.most_blocks, 0};
+    for (int end = 0; end < 2; ++end)
     {
-        selection.shape.most_blocks = blocks;
+        selection.shape.most_blocks = ends[end];
         int const queries = portable::selection_queries<Exec, accumulator_t<Element>>(selection.shape);
         selection.lists_per_item = queries;
         selection.most_rows = queries * group;
