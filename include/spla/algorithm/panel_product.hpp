@@ -33,7 +33,7 @@ inline constexpr int tile_packs = 2; // 8 accumulators of 16 registers
 #endif
 
 template <product Mode, int R, int C, class T>
-void multiply_tile(int k, T const* const (&a)[R], T const* b, std::int64_t leading, T* const (&c)[R], int column)
+KOKKOS_FUNCTION void multiply_tile(int k, T const* const (&a)[R], T const* b, std::int64_t leading, T* const (&c)[R], int column)
 {
     constexpr int w = native_lanes<T>;
     using pack = lanes<T, w>;
@@ -58,7 +58,7 @@ void multiply_tile(int k, T const* const (&a)[R], T const* b, std::int64_t leadi
 }
 
 template <product Mode, int R, class T>
-void multiply_rows(int first, int k, int columns, row_set<T const> const& a, T const* b, std::int64_t leading,
+KOKKOS_FUNCTION void multiply_rows(int first, int k, int columns, row_set<T const> const& a, T const* b, std::int64_t leading,
                    row_set<T> const& c)
 {
     constexpr int w = native_lanes<T>;
