@@ -7,3 +7,10 @@ function(spla_add_program name)
     target_link_libraries(${name} PRIVATE spla::spla ${arg_LIBRARIES})
     target_compile_options(${name} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang>:-Wall -Wextra>)
 endfunction()
+
+# spla_skip_without_device(test...): programs of a GPU build say 77 where there is no device; where there is not even a driver
+# they do not load. Either way ctest lists them as skipped.
+function(spla_skip_without_device)
+    set_tests_properties(${ARGN} PROPERTIES SKIP_RETURN_CODE 77 ENVIRONMENT OMP_PROC_BIND=false
+        SKIP_REGULAR_EXPRESSION "error while loading shared libraries: lib(cuda|amdhip64)")
+endfunction()
