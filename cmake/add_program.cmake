@@ -6,6 +6,8 @@ function(spla_add_program name)
     set_source_files_properties(${arg_SOURCES} PROPERTIES LANGUAGE ${spla_language})
     target_link_libraries(${name} PRIVATE spla::spla ${arg_LIBRARIES})
     target_compile_options(${name} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang>:-Wall -Wextra>)
+    # A host function called on the device is only warned of by nvcc, and the kernel then silently does nothing.
+    target_compile_options(${name} PRIVATE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-Werror=cross-execution-space-call>)
 endfunction()
 
 # spla_skip_without_device(test...): programs of a GPU build say 77 where there is no device; where there is not even a driver

@@ -76,59 +76,111 @@ KOKKOS_FUNCTION void score_parts(Team const& team, summary_tensor const& s, int 
     }
 }
 
-/// x where x is finite, otherwise minus infinity.
-template <class T>
-KOKKOS_FUNCTION T finite_or_low(T x)
+/// The parts of one row in a panel, as scalars or as packs of neighbouring blocks: T is a scalar type or lanes.
+template <class Metric, class T, class Scalar>
+struct row_parts
 {
-    return x - x == T(0) ? x : -Kokkos::Experimental::infinity_v<T>;
-}
+    score_memory<Scalar> const& m;
+    std::int64_t plane, row;
+    int sub_blocks, kept;
+    Scalar others;
 
-/// Folds the parts of row r into mass[0, blocks) and returns the row's reference in this panel.
-/// others: keys that the mean stands for; blocks beyond are not touched.
+    KOKKOS_FUNCTION static T load(Scalar const* from)
+    {
+        if constexpr (std::is_same_v<T, Scalar>)
+            return *from;
+        else
+            return T::load(from);
+    }
+    KOKKOS_FUNCTION T logit(int part, int j) const
+    {
+        T x = load(m.logits + part * plane + row + j);
+        if constexpr (Metric::expansion == expansion_kind::cumulant)
+            if (part % (1 + kept) == 0) x = x + load(m.variance + part / (1 + kept) * plane + row + j) * T(Scalar(0.5));
+        return x;
+    }
+    /// Largest finite logit of block(s) j.
+    KOKKOS_FUNCTION T largest(int j) const
+    {
+        T const low(-Kokkos::Experimental::infinity_v<Scalar>);
+        T top = low;
+        for (int part = 0; part < sub_blocks * (1 + kept); ++part) top = max(top, finite_or(logit(part, j), low));
+        return top;
+    }
+    /// Mass relative to exp(reference); NaN where a part's score is not finite.
+    KOKKOS_FUNCTION T mass(int j, T reference) const
+    {
+        T sum(Scalar(0));
+        for (int part = 0; part < sub_blocks * (1 + kept); ++part)
+        {
+            T const x = logit(part, j);
+            T e = exp(x - reference) + (x - x);
+            if (part % (1 + kept) == 0)
+            {
+                e = e * T(others);
+                if constexpr (Metric::expansion == expansion_kind::taylor && Metric::covariance != covariance_kind::none)
+                {
+                    T const factor = T(Scalar(1)) + load(m.variance + part / (1 + kept) * plane + row + j) * T(Scalar(0.5));
+                    e = where_positive(factor, e * factor, T(Kokkos::Experimental::quiet_NaN_v<Scalar>));
+                }
+            }
+            sum = sum + e;
+        }
+        return sum;
+    }
+};
+
+/// Folds the parts of row r into mass[0, blocks) and returns the row's reference in this panel; what lies behind, up to
+/// the panel's end, is overwritten. others: keys that the mean stands for.
 template <class Metric, class T, class Team>
 KOKKOS_FUNCTION T fold_parts(Team const& team, int sub_blocks, int kept, T others, int rows, int r, int blocks,
                              score_memory<T> const& m, T* mass)
 {
     std::int64_t const plane = static_cast<std::int64_t>(rows) * score_panel;
     std::int64_t const row = static_cast<std::int64_t>(r) * score_panel;
-    int const parts = sub_blocks * (1 + kept);
-    auto const logit = [&](int part, int j) {
-        T x = m.logits[part * plane + row + j];
-        if constexpr (Metric::expansion == expansion_kind::cumulant)
-            if (part % (1 + kept) == 0) x += m.variance[part / (1 + kept) * plane + row + j] / T(2);
-        return x;
-    };
     T reference = -Kokkos::Experimental::infinity_v<T>;
-    Kokkos::parallel_reduce(
-        Kokkos::ThreadVectorRange(team, blocks),
-        [&](int j, T& largest) {
-            for (int part = 0; part < parts; ++part)
-            {
-                T const x = finite_or_low(logit(part, j));
-                largest = x > largest ? x : largest;
-            }
-        },
-        Kokkos::Max<T>(reference));
-    Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, blocks), [&](int j) {
-        T sum = T(0);
-        for (int part = 0; part < parts; ++part)
-        {
-            T const x = logit(part, j);
-            T e = exp(x - reference) + (x - x); // NaN where x is not finite
-            if (part % (1 + kept) == 0)
-            {
-                e *= others;
-                if constexpr (Metric::expansion == expansion_kind::taylor && Metric::covariance != covariance_kind::none)
-                {
-                    T const factor = T(1) + m.variance[part / (1 + kept) * plane + row + j] / T(2);
-                    e = factor > T(0) ? e * factor : Kokkos::Experimental::quiet_NaN_v<T>;
-                }
-            }
-            sum += e;
-        }
-        mass[j] = sum;
-    });
+    if constexpr (runs_on_host<space_of<Team>>)
+    {
+        constexpr int w = native_lanes<T>;
+        using pack = lanes<T, w>;
+        row_parts<Metric, pack, T> const parts{m, plane, row, sub_blocks, kept, others};
+        for (int part = 0; part < sub_blocks * (1 + kept); ++part)
+            for (int j = blocks; j < score_panel; ++j) m.logits[part * plane + row + j] = -Kokkos::Experimental::infinity_v<T>;
+        pack top(reference);
+        for (int j = 0; j < score_panel; j += w) top = max(top, parts.largest(j));
+        for (int i = 0; i < w; ++i) reference = top[i] > reference ? top[i] : reference;
+        for (int j = 0; j < score_panel; j += w) parts.mass(j, pack(reference)).store(mass + j);
+    }
+    else
+    {
+        row_parts<Metric, T, T> const parts{m, plane, row, sub_blocks, kept, others};
+        Kokkos::parallel_reduce(
+            Kokkos::ThreadVectorRange(team, blocks), [&](int j, T& top) { top = max(top, parts.largest(j)); },
+            Kokkos::Max<T>(reference));
+        Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, blocks), [&](int j) { mass[j] = parts.mass(j, reference); });
+    }
     return reference;
+}
+
+/// Sum of the finite ones of n masses.
+template <class T, class Team>
+KOKKOS_FUNCTION T finite_sum(Team const& team, T const* mass, int n)
+{
+    T sum = T(0);
+    if constexpr (runs_on_host<space_of<Team>>)
+    {
+        constexpr int w = native_lanes<T>;
+        using pack = lanes<T, w>;
+        pack total(T(0));
+        int j = 0;
+        for (; j + w <= n; j += w) total = total + finite_or(pack::load(mass + j), pack(T(0)));
+        for (int i = 0; i < w; ++i) sum += total[i];
+        for (; j < n; ++j) sum += finite_or(mass[j], T(0));
+    }
+    else
+        Kokkos::parallel_reduce(
+            Kokkos::ThreadVectorRange(team, n), [&](int j, T& partial) { partial += finite_or(mass[j], T(0)); }, sum);
+    return sum;
 }
 
 } // namespace spla::detail

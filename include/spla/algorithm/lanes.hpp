@@ -49,6 +49,12 @@ KOKKOS_INLINE_FUNCTION float max(float a, float b) { return a > b ? a : b; }
 KOKKOS_INLINE_FUNCTION double max(double a, double b) { return a > b ? a : b; }
 KOKKOS_INLINE_FUNCTION float min(float a, float b) { return a < b ? a : b; }
 KOKKOS_INLINE_FUNCTION double min(double a, double b) { return a < b ? a : b; }
+KOKKOS_INLINE_FUNCTION float where_positive(float condition, float x, float other) { return condition > 0.0f ? x : other; }
+KOKKOS_INLINE_FUNCTION double where_positive(double condition, double x, double other) { return condition > 0.0 ? x : other; }
+
+/// x where x is finite, otherwise the other.
+KOKKOS_INLINE_FUNCTION float finite_or(float x, float other) { return x - x == 0.0f ? x : other; }
+KOKKOS_INLINE_FUNCTION double finite_or(double x, double other) { return x - x == 0.0 ? x : other; }
 
 #if SPLA_VECTOR_EXTENSIONS
 
@@ -82,6 +88,9 @@ struct lanes
     friend lanes operator/(lanes a, lanes b) { return a.v / b.v; }
     friend lanes max(lanes a, lanes b) { return a.v > b.v ? a.v : b.v; }
     friend lanes min(lanes a, lanes b) { return a.v < b.v ? a.v : b.v; }
+    friend lanes finite_or(lanes x, lanes other) { return x.v - x.v == vector{} ? x.v : other.v; }
+    /// x where condition > 0, otherwise the other.
+    friend lanes where_positive(lanes condition, lanes x, lanes other) { return condition.v > vector{} ? x.v : other.v; }
 };
 
 namespace detail
@@ -271,6 +280,16 @@ struct lanes
     {
         for (int i = 0; i < N; ++i) a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
         return a;
+    }
+    friend KOKKOS_FUNCTION lanes finite_or(lanes x, lanes other)
+    {
+        for (int i = 0; i < N; ++i) x.v[i] = finite_or(x.v[i], other.v[i]);
+        return x;
+    }
+    friend KOKKOS_FUNCTION lanes where_positive(lanes condition, lanes x, lanes other)
+    {
+        for (int i = 0; i < N; ++i) x.v[i] = condition.v[i] > T(0) ? x.v[i] : other.v[i];
+        return x;
     }
 };
 

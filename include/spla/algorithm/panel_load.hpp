@@ -20,7 +20,7 @@ template <class Exec, class T>
 inline constexpr int lanes_of = runs_on_host<Exec> ? native_lanes<T> : 1;
 
 template <class Exec, class T>
-constexpr std::int64_t padded(std::int64_t n)
+KOKKOS_FUNCTION constexpr std::int64_t padded(std::int64_t n)
 {
     constexpr std::int64_t w = runs_on_host<Exec> ? native_lanes<T> : 4;
     return (n + w - 1) / w * w;

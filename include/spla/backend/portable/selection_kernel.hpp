@@ -234,14 +234,7 @@ private:
                 for (int p = 0; p * panel < n; ++p)
                 {
                     int const end = n - p * panel < panel ? n - p * panel : panel;
-                    T sum = T(0);
-                    Kokkos::parallel_reduce(
-                        Kokkos::ThreadVectorRange(team, end),
-                        [&](int j, T& partial) {
-                            T const x = mass[p * panel + j];
-                            partial += x - x == T(0) ? x : T(0);
-                        },
-                        sum);
+                    T const sum = detail::finite_sum(team, mass + p * panel, end);
                     if (sum > T(0)) total += sum * exp(reference[p] - largest);
                 }
                 for (int p = 0; p * panel < n; ++p)
