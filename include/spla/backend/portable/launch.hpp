@@ -4,6 +4,7 @@
 #include "../../algorithm/panel_product.hpp"
 
 #include <cstddef>
+#include <cstdint>
 
 /// How the portable kernels run on a space: team shape, where a team's scratch lies, and how it is carved.
 namespace spla::portable
@@ -23,19 +24,19 @@ inline constexpr int team_lanes = detail::runs_on_host<Exec> ? 1 : 32;
 class scratch_carver
 {
 public:
-    KOKKOS_FUNCTION explicit scratch_carver(void* base) : base_(static_cast<char*>(base)) {}
+    KOKKOS_FUNCTION explicit scratch_carver(void* base) : base_(reinterpret_cast<std::uintptr_t>(base)) {}
 
     template <class T>
     KOKKOS_FUNCTION T* take(std::int64_t count)
     {
-        T* const here = reinterpret_cast<T*>(base_ + used_);
+        T* const here = reinterpret_cast<T*>(base_ + static_cast<std::uintptr_t>(used_));
         used_ += (count * static_cast<std::int64_t>(sizeof(T)) + 63) / 64 * 64;
         return here;
     }
     KOKKOS_FUNCTION std::int64_t used() const { return used_; }
 
 private:
-    char* base_;
+    std::uintptr_t base_;
     std::int64_t used_ = 0;
 };
 
