@@ -26,10 +26,11 @@ void advance_state(Exec const& exec, State& state, tensor<Element const> const& 
         if (state.tokens == 0)
         {
             state.state_end = o.sink_blocks;
-            auto const zero = [&](std::size_t from, std::size_t to) {
-                Kokkos::deep_copy(exec, Kokkos::subview(state.buffer(), std::make_pair(from, to)), std::byte{0});
-            };
-            zero(layout.linear, layout.prefix);
+            // A kernel of our own: deep_copy with a value may fence.
+            auto const words = static_cast<std::int64_t>((layout.prefix - layout.linear) / sizeof(std::uint32_t));
+            Kokkos::parallel_for("spla::append::empty_state",
+                                 Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>>(exec, 0, words),
+                                 portable::fill_zero{state.template part<std::uint32_t>(layout.linear)});
         }
         std::int64_t const end = until > 0 ? bounds.state_end(until - 1) : o.sink_blocks;
         state.prefix_first = state.state_end;

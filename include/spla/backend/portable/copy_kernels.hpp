@@ -22,6 +22,12 @@ struct copy_tokens
     }
 };
 
+struct fill_zero
+{
+    std::uint32_t* to;
+    KOKKOS_FUNCTION void operator()(std::int64_t i) const { to[i] = 0u; }
+};
+
 /// One list per (batch, key head): tile `from_tile` of one set of lists to tile `to_tile` of another.
 struct copy_list
 {
