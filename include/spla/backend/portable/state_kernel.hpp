@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "../../sequence_state.hpp"
+#include "../../view_concepts.hpp"
 #include "launch.hpp"
 
 namespace spla::portable

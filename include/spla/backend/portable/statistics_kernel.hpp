@@ -3,6 +3,7 @@
 #pragma once
 #include "../../algorithm/block_summary.hpp"
 #include "../../algorithm/symmetric_eigen.hpp"
+#include "../../view_concepts.hpp"
 #include "launch.hpp"
 
 namespace spla::portable
