@@ -59,9 +59,9 @@ bool draw_block_map(std::string const& path, dense_truth const& truth, std::vect
     {
         char const* name;
         colour (*shade)(double);
-    } const legend[] = {{"forced: sink and window, exact", forced_colour},
-                        {"selected by estimated mass, exact", selected_colour},
-                        {"not read: enters by the linear state", unread_colour}};
+    } const legend[] = {{"forced: sink and window", forced_colour},
+                        {"selected by estimated mass", selected_colour},
+                        {"not read: linear state only", unread_colour}};
     int x = left;
     for (auto const& entry : legend)
     {

@@ -56,7 +56,7 @@ cost cost_of(real_trace const& x, lesson::attended const& whole)
 
 /// One line of the table of selections: the exact branch alone, 16 blocks by the given metric.
 template <class Metric>
-lesson::attended show_selection(char const* name, real_trace const& x, lesson::dense_truth const& truth, spla::options<Metric> o)
+void show_selection(char const* name, real_trace const& x, lesson::dense_truth const& truth, spla::options<Metric> o)
 {
     o.top_k = 16;
     o.combine = spla::combination_kind::sparse_only;
@@ -66,7 +66,6 @@ lesson::attended show_selection(char const* name, real_trace const& x, lesson::d
     std::printf("  %-40s %9.3f %9.3f %12.3f\n", name, share.captured, share.total,
                 lesson::output_error(truth, on_host(made.output), x.tokens() / 2));
     std::fflush(stdout);
-    return made;
 }
 
 void show_selections(real_trace const& x)
@@ -101,11 +100,9 @@ bool show_picture(real_trace const& x, char const* path)
     return lesson::draw_block_map(path, truth, chosen, 0, x.query_heads() / x.key_heads(), o);
 }
 
-int run(std::string const& path)
+int run(std::string const& path, lesson::trace_file const& file)
 {
-    lesson::trace_file const file = lesson::read_trace(path);
     real_trace const x = lesson::views_of<element>(file);
-    if (x.tokens() < 1024) throw lesson::file_error(path + ": has " + std::to_string(x.tokens()) + " tokens; this lesson needs 1,024 or more");
     std::printf("%s\n%d tokens, %d query heads, %d key heads, width %d; %s, %d threads\n", path.c_str(), x.tokens(), x.query_heads(),
                 x.key_heads(), x.width(), lesson::space::name(), lesson::space().concurrency());
     std::fflush(stdout);
@@ -142,10 +139,15 @@ int run(std::string const& path)
 
 int main(int count, char* arguments[])
 {
-    Kokkos::ScopeGuard const kokkos(count, arguments);
     try
     {
-        return run(count > 1 ? arguments[1] : SPLA_EXAMPLES_DIR "/data/smollm2_135m_layer_09.safetensors");
+        std::string const path = count > 1 ? arguments[1] : SPLA_EXAMPLES_DIR "/data/smollm2_135m_layer_09.safetensors";
+        // Before Kokkos starts, so that a bad file gets its one line and nothing else.
+        lesson::trace_file const file = lesson::read_trace(path);
+        if (file.at("k").shape[0] < 1024)
+            throw lesson::file_error(path + ": has " + std::to_string(file.at("k").shape[0]) + " tokens; this lesson needs 1,024 or more");
+        Kokkos::ScopeGuard const kokkos(Kokkos::InitializationSettings().set_disable_warnings(true));
+        return run(path, file);
     }
     catch (std::exception const& e)
     {

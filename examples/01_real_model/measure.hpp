@@ -111,7 +111,7 @@ decoded decode_last(trace<Element> const& x, int steps, attended const& whole, O
                 difference += std::pow(mine(0, before + i, head, d) - truth, 2);
                 length += truth * truth;
             }
-            double const relative = std::sqrt(difference / length);
+            double const relative = difference > 0 || std::isnan(difference) ? std::sqrt(difference / length) : 0.0;
             if (!(relative <= made.worst)) made.worst = relative; // so that NaN stays
         }
         for (int head = 0; head < x.key_heads(); ++head)

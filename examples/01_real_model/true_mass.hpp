@@ -5,6 +5,8 @@
 
 #include <spla/reference/view_to_eigen.hpp>
 
+#include <algorithm>
+
 /// What dense attention does, in double on the host, for some of the queries: the truth that selections are judged by.
 namespace lesson
 {
@@ -93,7 +95,7 @@ double output_error(dense_truth const& truth, Output const& output, int first)
             double difference = 0;
             for (Eigen::Index d = 0; d < row.size(); ++d)
                 difference += std::pow(output(0, truth.positions[i] - first, head, d) - row[d], 2);
-            sum += std::sqrt(difference) / row.norm();
+            sum += difference > 0 ? std::sqrt(difference) / row.norm() : 0.0;
         }
     return sum / static_cast<double>(truth.output.size() * truth.positions.size());
 }
