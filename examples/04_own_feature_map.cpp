@@ -17,7 +17,8 @@ struct soft_relu_pair
 
     KOKKOS_FUNCTION constexpr int features(int width) const { return 2 * width; }
 
-    /// T is a number, or a pack of one number from each of several vectors: + - * / and spla's exp, max and min work on both.
+    /// T is a number, or a pack of one number from each of several vectors: + - * / and spla's exp, max and min work on
+    /// both.
     template <class T>
     KOKKOS_FUNCTION void operator()(int width, spla::vector_of<T> x, spla::vector_of<T> phi) const
     {
@@ -52,21 +53,30 @@ int main(int count, char* arguments[])
 {
     Kokkos::ScopeGuard const kokkos(count, arguments);
     int const tokens = 1024, query_heads = 2, key_heads = 1, width = 16;
-    tensor const query = made_up("query", tokens, query_heads, width, 1), key = made_up("key", tokens, key_heads, width, 2),
+    tensor const query = made_up("query", tokens, query_heads, width, 1),
+                 key = made_up("key", tokens, key_heads, width, 2),
                  value = made_up("value", tokens, key_heads, width, 3), output("output", 1, tokens, query_heads, width),
                  sparse("sparse", 1, tokens, query_heads, width), residual("residual", 1, tokens, query_heads, width);
 
     // The map is a part of the options' type; everything else is as ever.
-    spla::options<spla::taylor<>, soft_relu_pair> const options{.top_k = 2, .combine = spla::combination_kind::separate};
+    spla::options<spla::taylor<>, soft_relu_pair> const options{.top_k = 2,
+                                                                .combine = spla::combination_kind::separate};
     space const exec;
-    spla::problem const sizes{.queries = tokens, .keys = tokens, .query_heads = query_heads, .key_heads = key_heads, .head_dim = width, .value_dim = width};
+    spla::problem const sizes{.queries = tokens,
+                              .keys = tokens,
+                              .query_heads = query_heads,
+                              .key_heads = key_heads,
+                              .head_dim = width,
+                              .value_dim = width};
     auto state = spla::make_sequence_state(exec, sizes, options);
     auto const scratch = spla::make_workspace(exec, spla::plan_prefill(exec, sizes, options));
     using memory = space::memory_space;
-    spla::block_list<Kokkos::View<int****, Kokkos::LayoutRight, memory>, Kokkos::View<int***, Kokkos::LayoutRight, memory>> const lists{
+    spla::block_list<Kokkos::View<int****, Kokkos::LayoutRight, memory>,
+                     Kokkos::View<int***, Kokkos::LayoutRight, memory>> const lists{
         {"indices", 1, tokens, key_heads, 2}, {"lengths", 1, tokens, key_heads}};
     spla::attention_extras<float> extras;
-    spla::prefill(exec, query, key, value, output, state, options, scratch, extras.return_branches(sparse, residual).return_lists(lists));
+    spla::prefill(exec, query, key, value, output, state, options, scratch,
+                  extras.return_branches(sparse, residual).return_lists(lists));
     exec.fence();
 
     // The reference applies the same map, in double, and sums the unselected keys one by one.
@@ -78,12 +88,14 @@ int main(int count, char* arguments[])
     auto const indices = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, lists.indices);
     auto const lengths = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, lists.lengths);
     reference::lists chosen;
-    for (int t = 0; t < tokens; ++t) chosen.push_back({{&indices(0, t, 0, 0), &indices(0, t, 0, 0) + lengths(0, t, 0)}});
+    for (int t = 0; t < tokens; ++t)
+        chosen.push_back({{&indices(0, t, 0, 0), &indices(0, t, 0, 0) + lengths(0, t, 0)}});
     auto const truth = reference::attend(sequence, chosen, options, 0x1p-24, 0x1p-24);
     auto const made = reference::heads_of(residual, 0);
     reference::comparison result;
     for (int head = 0; head < query_heads; ++head)
-        result.add("residual, head " + std::to_string(head), made[head], truth.residual[head], truth.residual_bound[head]);
+        result.add("residual, head " + std::to_string(head), made[head], truth.residual[head],
+                   truth.residual_bound[head]);
     std::printf("%d tokens with %s: %s\n", tokens, soft_relu_pair::name, result.text().c_str());
     return result.passed ? 0 : 1;
 }

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Lesson 5: a kernel of your own, held against spla's reference. The reference follows the definition, in double; the
-// bound of every element is computed from types and sizes, so a pass means something and a tolerance need not be guessed.
+// bound of every element is computed from types and sizes, so a pass means something and a tolerance need not be
+// guessed.
 //
 // Prints:
 //     my kernel: within bounds: 24576 compared, 0 outside, worst ...
@@ -21,8 +22,8 @@ using space = Kokkos::DefaultHostExecutionSpace;
 using tensor = Kokkos::View<float****, Kokkos::LayoutRight, space::memory_space>;
 
 /// The kernel on trial: the exact branch as a plain loop in float, two passes over the keys that a query may see.
-void my_kernel(tensor const& query, tensor const& key, tensor const& value, tensor const& output, reference::lists const& chosen,
-               spla::options<> const& o, float scale)
+void my_kernel(tensor const& query, tensor const& key, tensor const& value, tensor const& output,
+               reference::lists const& chosen, spla::options<> const& o, float scale)
 {
     int const tokens = static_cast<int>(key.extent(1)), width = static_cast<int>(key.extent(3));
     int const group = static_cast<int>(query.extent(2) / key.extent(2));
@@ -68,7 +69,8 @@ int main(int count, char* arguments[])
 {
     Kokkos::ScopeGuard const kokkos(count, arguments);
     int const tokens = 384, query_heads = 4, key_heads = 2, width = 16;
-    tensor const query = made_up("query", tokens, query_heads, width, 1), key = made_up("key", tokens, key_heads, width, 2),
+    tensor const query = made_up("query", tokens, query_heads, width, 1),
+                 key = made_up("key", tokens, key_heads, width, 2),
                  value = made_up("value", tokens, key_heads, width, 3), output("output", 1, tokens, query_heads, width);
     spla::options<> const o{.block = 32, .local_blocks = 2, .top_k = 3, .combine = spla::combination_kind::sparse_only};
 
@@ -86,7 +88,8 @@ int main(int count, char* arguments[])
         reference::comparison result;
         auto const mine = reference::heads_of(output, 0);
         for (int head = 0; head < query_heads; ++head)
-            result.add("output, head " + std::to_string(head), mine[head], truth.sparse[head], truth.sparse_bound[head]);
+            result.add("output, head " + std::to_string(head), mine[head], truth.sparse[head],
+                       truth.sparse_bound[head]);
         std::printf("%s: %s\n", name, result.text().c_str());
         return result.passed;
     };

@@ -51,7 +51,8 @@ struct cost
 cost cost_of(real_trace const& x, lesson::attended const& whole)
 {
     auto const dense = lesson::prefill(x, x.tokens(), dense_options(x.tokens()));
-    return {x.tokens(), (x.tokens() + 1) / 2.0, keys_read(whole, x.tokens(), spla::options<>{}), dense.seconds, whole.seconds};
+    return {x.tokens(), (x.tokens() + 1) / 2.0, keys_read(whole, x.tokens(), spla::options<>{}), dense.seconds,
+            whole.seconds};
 }
 
 /// One line of the table of selections: the exact branch alone, 16 blocks by the given metric.
@@ -62,7 +63,8 @@ void show_selection(char const* name, real_trace const& x, lesson::dense_truth c
     o.combine = spla::combination_kind::sparse_only;
     int const queries = x.tokens() - x.tokens() / 2;
     auto const made = lesson::prefill(x, queries, o, x.tokens());
-    auto const share = lesson::captured_mass(truth, on_host(made.lists.indices), on_host(made.lists.lengths), x.tokens() / 2, o);
+    auto const share =
+        lesson::captured_mass(truth, on_host(made.lists.indices), on_host(made.lists.lengths), x.tokens() / 2, o);
     std::printf("  %-40s %9.3f %9.3f %12.3f\n", name, share.captured, share.total,
                 lesson::output_error(truth, on_host(made.output), x.tokens() / 2));
     std::fflush(stdout);
@@ -74,8 +76,8 @@ void show_selections(real_trace const& x)
     int const first = x.tokens() / 2;
     for (int p = first; p < x.tokens(); p += std::max(1, (x.tokens() - first) / 256)) positions.push_back(p);
     auto const truth = lesson::dense_attention(x, positions, 1 / std::sqrt(x.width()), 64);
-    std::printf("\nWhat 16 selected blocks hold of the true attention mass (%zu queries from token %d on, %d heads)\n", positions.size(),
-                first, x.query_heads());
+    std::printf("\nWhat 16 selected blocks hold of the true attention mass (%zu queries from token %d on, %d heads)\n",
+                positions.size(), first, x.query_heads());
     std::printf("  %-40s %9s %9s %12s\n", "metric", "competing", "all", "output error");
     show_selection("mean_only (NSA, MoBA, InfLLM-v2)", x, truth, spla::options<spla::mean_only>{});
     show_selection("taylor<diagonal> (the paper)", x, truth, spla::paper());
@@ -103,8 +105,8 @@ bool show_picture(real_trace const& x, char const* path)
 int run(std::string const& path, lesson::trace_file const& file)
 {
     real_trace const x = lesson::views_of<element>(file);
-    std::printf("%s\n%d tokens, %d query heads, %d key heads, width %d; %s, %d threads\n", path.c_str(), x.tokens(), x.query_heads(),
-                x.key_heads(), x.width(), lesson::space::name(), lesson::space().concurrency());
+    std::printf("%s\n%d tokens, %d query heads, %d key heads, width %d; %s, %d threads\n", path.c_str(), x.tokens(),
+                x.query_heads(), x.key_heads(), x.width(), lesson::space::name(), lesson::space().concurrency());
     std::fflush(stdout);
 
     spla::options<> const o;
@@ -118,21 +120,27 @@ int run(std::string const& path, lesson::trace_file const& file)
         real_trace const longer = lesson::views_of<element>(file, copies);
         costs.push_back(cost_of(longer, lesson::prefill(longer, longer.tokens(), o)));
     }
-    std::printf("\nPrefill, default options (54 selected blocks of 64 keys, 1 sink and 8 local): keys read per query, and time\n");
-    std::printf("  %8s %12s %12s %9s %12s %12s %9s\n", "tokens", "dense keys", "spla keys", "share", "dense", "spla", "speed-up");
+    std::printf("\nPrefill, default options (54 selected blocks of 64 keys, 1 sink and 8 local): keys read per query, "
+                "and time\n");
+    std::printf("  %8s %12s %12s %9s %12s %12s %9s\n", "tokens", "dense keys", "spla keys", "share", "dense", "spla",
+                "speed-up");
     for (auto const& c : costs)
         std::printf("  %8d %12.0f %12.0f %8.0f%% %10.2f s %10.2f s %8.2fx\n", c.tokens, c.dense_keys, c.spla_keys,
-                    100 * c.spla_keys / c.dense_keys, c.dense_seconds, c.spla_seconds, c.dense_seconds / c.spla_seconds);
+                    100 * c.spla_keys / c.dense_keys, c.dense_seconds, c.spla_seconds,
+                    c.dense_seconds / c.spla_seconds);
     std::puts("  dense: spla's own exact branch over every block; the longer text is the file's, repeated.");
-    std::printf("\nThe last 16 tokens by append and decode: %.2f ms a token; largest difference from the whole prefill %.1e, lists %s: %s\n",
-                1000 * steps.seconds_a_token, steps.worst, steps.same_lists ? "identical" : "DIFFERENT", agree ? "agrees" : "DOES NOT AGREE");
+    std::printf("\nThe last 16 tokens by append and decode: %.2f ms a token; largest difference from the whole prefill "
+                "%.1e, lists %s: %s\n",
+                1000 * steps.seconds_a_token, steps.worst, steps.same_lists ? "identical" : "DIFFERENT",
+                agree ? "agrees" : "DOES NOT AGREE");
 
     show_selections(x);
 
     char const* const picture = "spla_real_model.png";
     if (!show_picture(x, picture)) throw std::runtime_error(std::string(picture) + ": cannot be written");
     std::printf("\n%s: blocks that queries of key head 0 read (16 selected), over the true mass.\n"
-                "  blue: forced, orange: selected, grey: not read; the darker, the more true mass.\n", picture);
+                "  blue: forced, orange: selected, grey: not read; the darker, the more true mass.\n",
+                picture);
     return agree ? 0 : 1;
 }
 } // namespace
@@ -145,11 +153,11 @@ int main(int count, char* arguments[])
         // Before Kokkos starts, so that a bad file gets its one line and nothing else.
         lesson::trace_file const file = lesson::read_trace(path);
         if (file.at("k").shape[0] < 1024)
-            throw lesson::file_error(path + ": has " + std::to_string(file.at("k").shape[0]) + " tokens; this lesson needs 1,024 or more");
+            throw lesson::file_error(path + ": has " + std::to_string(file.at("k").shape[0]) +
+                                     " tokens; this lesson needs 1,024 or more");
         Kokkos::ScopeGuard const kokkos(Kokkos::InitializationSettings().set_disable_warnings(true));
         return run(path, file);
-    }
-    catch (std::exception const& e)
+    } catch (std::exception const& e)
     {
         std::fprintf(stderr, "01_real_model: %s\n", e.what());
         return 1;

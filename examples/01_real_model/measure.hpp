@@ -17,7 +17,8 @@ template <class Options>
 lists_of_blocks room_for_lists(int queries, int keys, int key_heads, Options const& o)
 {
     std::size_t const tiles = spla::tile_count(queries, keys, spla::window_of(o).tile);
-    return {{"lesson::indices", 1, tiles, std::size_t(key_heads), std::size_t(o.top_k)}, {"lesson::lengths", 1, tiles, std::size_t(key_heads)}};
+    return {{"lesson::indices", 1, tiles, std::size_t(key_heads), std::size_t(o.top_k)},
+            {"lesson::lengths", 1, tiles, std::size_t(key_heads)}};
 }
 
 /// Outputs of the last queries of a text, with their lists.
@@ -52,7 +53,8 @@ attended prefill(trace<Element> const& x, int queries, Options const& o, int hel
     extras.return_lists(made.lists);
     exec.fence();
     auto const begin = std::chrono::steady_clock::now();
-    spla::prefill(exec, tokens_of(x.query, keys - queries, keys), x.key, x.value, made.output, state, o, scratch, extras);
+    spla::prefill(exec, tokens_of(x.query, keys - queries, keys), x.key, x.value, made.output, state, o, scratch,
+                  extras);
     exec.fence();
     made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return made;
@@ -61,8 +63,8 @@ attended prefill(trace<Element> const& x, int queries, Options const& o, int hel
 /// The text's last `steps` tokens one by one, append and decode, after a prefill of the rest.
 struct decoded
 {
-    double worst = 0;           ///< largest difference from `whole` over a row, relative to the row's length
-    bool same_lists = true;     ///< every step selected what the whole prefill selected
+    double worst = 0;       ///< largest difference from `whole` over a row, relative to the row's length
+    bool same_lists = true; ///< every step selected what the whole prefill selected
     double seconds_a_token = 0;
 };
 
@@ -74,7 +76,8 @@ decoded decode_last(trace<Element> const& x, int steps, attended const& whole, O
     auto state = spla::make_sequence_state(exec, x.sizes(keys, keys), o);
     tensor<float> const output("lesson::output", 1, keys, x.query_heads(), x.value.extent(3));
     lists_of_blocks const lists = room_for_lists(steps, keys, x.key_heads(), o);
-    spla::plan const prompt = spla::plan_prefill(exec, x.sizes(before, before), o), step = spla::plan_decode(exec, x.sizes(1, keys), o);
+    spla::plan const prompt = spla::plan_prefill(exec, x.sizes(before, before), o),
+                     step = spla::plan_decode(exec, x.sizes(1, keys), o);
     auto const scratch = spla::make_workspace(exec, prompt.workspace_bytes > step.workspace_bytes ? prompt : step);
     spla::warm_up(exec, prompt);
     spla::warm_up(exec, step);
@@ -90,7 +93,8 @@ decoded decode_last(trace<Element> const& x, int steps, attended const& whole, O
         spla::block_list<decltype(indices), decltype(lengths)> const list{indices, lengths};
         spla::append(exec, tokens_of(x.key, t, t + 1), tokens_of(x.value, t, t + 1), x.key, x.value, state, o);
         spla::decode(exec, tokens_of(x.query, t, t + 1), tokens_of(x.key, 0, t + 1), tokens_of(x.value, 0, t + 1),
-                     tokens_of(output, t, t + 1), state, o, scratch, spla::attention_extras<Element>().return_lists(list));
+                     tokens_of(output, t, t + 1), state, o, scratch,
+                     spla::attention_extras<Element>().return_lists(list));
     }
     exec.fence();
     decoded made;

@@ -32,14 +32,19 @@ struct colour
 /// From a to b as t goes from 0 to 1.
 inline colour blend(colour a, colour b, double t)
 {
-    auto const mix = [t](int x, int y) { return static_cast<std::uint8_t>(std::lround(x + (y - x) * std::clamp(t, 0.0, 1.0))); };
+    auto const mix = [t](int x, int y) {
+        return static_cast<std::uint8_t>(std::lround(x + (y - x) * std::clamp(t, 0.0, 1.0)));
+    };
     return {mix(a.red, b.red), mix(a.green, b.green), mix(a.blue, b.blue)};
 }
 
 class picture
 {
 public:
-    picture(int width, int height, colour paper) : width_(width), height_(height), pixels_(std::size_t(width) * height, paper) {}
+    picture(int width, int height, colour paper)
+        : width_(width), height_(height), pixels_(std::size_t(width) * height, paper)
+    {
+    }
 
     void rectangle(int x, int y, int width, int height, colour ink)
     {
@@ -57,7 +62,8 @@ public:
         };
         std::string line = what; // stb wants char*
         std::vector<vertex> corners(what.size() * 4 * 24);
-        int const quads = stb_easy_font_print(0, 0, line.data(), nullptr, corners.data(), static_cast<int>(corners.size() * sizeof(vertex)));
+        int const quads = stb_easy_font_print(0, 0, line.data(), nullptr, corners.data(),
+                                              static_cast<int>(corners.size() * sizeof(vertex)));
         for (int i = 0; i < quads; ++i)
         {
             vertex const &from = corners[4 * i], &to = corners[4 * i + 2];

@@ -30,7 +30,10 @@ enum class stored_type
     float32
 };
 
-inline std::size_t size_of(stored_type type) { return type == stored_type::float32 ? 4 : 2; }
+inline std::size_t size_of(stored_type type)
+{
+    return type == stored_type::float32 ? 4 : 2;
+}
 
 struct stored_tensor
 {
@@ -51,7 +54,8 @@ inline std::int64_t natural_number(nlohmann::json const& value, std::string cons
 
 inline stored_type type_of(nlohmann::json const& entry, std::string const& what)
 {
-    std::string const name = entry.contains("dtype") && entry["dtype"].is_string() ? entry["dtype"].get<std::string>() : "absent";
+    std::string const name =
+        entry.contains("dtype") && entry["dtype"].is_string() ? entry["dtype"].get<std::string>() : "absent";
     if (name == "BF16") return stored_type::bfloat16;
     if (name == "F16") return stored_type::float16;
     if (name == "F32") return stored_type::float32;
@@ -59,7 +63,8 @@ inline stored_type type_of(nlohmann::json const& entry, std::string const& what)
 }
 
 /// One entry of the header, checked against `data_bytes`, the bytes behind the header; returns where its bytes begin.
-inline std::int64_t read_entry(nlohmann::json const& entry, std::string const& what, std::int64_t data_bytes, stored_tensor& made)
+inline std::int64_t read_entry(nlohmann::json const& entry, std::string const& what, std::int64_t data_bytes,
+                               stored_tensor& made)
 {
     if (!entry.is_object()) throw file_error(what + " is not described by an object");
     made.type = type_of(entry, what);
@@ -72,7 +77,8 @@ inline std::int64_t read_entry(nlohmann::json const& entry, std::string const& w
         made.shape.push_back(natural_number(extent, what + ": an extent of its shape"));
         // No tensor of the file is larger than the file, so the product stops before it can overflow.
         if (made.shape.back() > 0 && bytes > data_bytes / made.shape.back())
-            throw file_error(what + " has a shape larger than the file's data, " + std::to_string(data_bytes) + " bytes");
+            throw file_error(what + " has a shape larger than the file's data, " + std::to_string(data_bytes) +
+                             " bytes");
         bytes *= made.shape.back();
     }
     std::int64_t const begin = natural_number(entry["data_offsets"][0], what + ": its first data offset");
@@ -81,17 +87,20 @@ inline std::int64_t read_entry(nlohmann::json const& entry, std::string const& w
         throw file_error(what + " lies at bytes " + std::to_string(begin) + " to " + std::to_string(end) + " of " +
                          std::to_string(data_bytes) + " (truncated file?)");
     if (end - begin != bytes)
-        throw file_error(what + " has " + std::to_string(end - begin) + " bytes, its shape needs " + std::to_string(bytes));
+        throw file_error(what + " has " + std::to_string(end - begin) + " bytes, its shape needs " +
+                         std::to_string(bytes));
     return begin;
 }
 } // namespace detail
 
 /// The named tensors of a file. @throws file_error  naming the file and the first thing wrong with it
-inline std::map<std::string, stored_tensor> read_safetensors(std::string const& path, std::vector<std::string> const& names)
+inline std::map<std::string, stored_tensor> read_safetensors(std::string const& path,
+                                                             std::vector<std::string> const& names)
 try
 {
     // A folder opens like a file and has any size.
-    if (std::error_code failed; !std::filesystem::is_regular_file(path, failed)) throw file_error("is not a file that can be read");
+    if (std::error_code failed; !std::filesystem::is_regular_file(path, failed))
+        throw file_error("is not a file that can be read");
     std::ifstream file(path, std::ios::binary | std::ios::ate);
     if (!file) throw file_error("cannot be opened");
     std::int64_t const file_bytes = static_cast<std::int64_t>(file.tellg());
@@ -102,12 +111,13 @@ try
     std::uint64_t header_bytes = 0;
     for (int i = 0; i < 8; ++i) header_bytes |= std::uint64_t{length[i]} << (8 * i);
     if (header_bytes > static_cast<std::uint64_t>(file_bytes - 8))
-        throw file_error("says its header has " + std::to_string(header_bytes) + " bytes, but only " + std::to_string(file_bytes - 8) +
-                         " follow: truncated, or not safetensors");
+        throw file_error("says its header has " + std::to_string(header_bytes) + " bytes, but only " +
+                         std::to_string(file_bytes - 8) + " follow: truncated, or not safetensors");
     // The format's own limit; also keeps the parser's recursion and memory within reason.
     if (header_bytes > 100'000'000) throw file_error("has a header above 100 MB");
     std::string text(header_bytes, '\0');
-    if (!file.read(text.data(), static_cast<std::streamsize>(header_bytes))) throw file_error("cannot be read to the end of its header");
+    if (!file.read(text.data(), static_cast<std::streamsize>(header_bytes)))
+        throw file_error("cannot be read to the end of its header");
     nlohmann::json const header = nlohmann::json::parse(text, nullptr, false);
     if (!header.is_object()) throw file_error("has a header that is not a JSON object");
 
@@ -127,8 +137,7 @@ try
             throw file_error("cannot be read to the end of " + what);
     }
     return tensors;
-}
-catch (file_error const& e)
+} catch (file_error const& e)
 {
     throw file_error(path + ": " + e.what());
 }

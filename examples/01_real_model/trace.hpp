@@ -54,8 +54,8 @@ inline float number_at(stored_tensor const& from, std::size_t i)
 {
     std::uint16_t half = 0;
     float whole = 0;
-    std::memcpy(from.type == stored_type::float32 ? static_cast<void*>(&whole) : &half, from.bytes.data() + i * size_of(from.type),
-                size_of(from.type));
+    std::memcpy(from.type == stored_type::float32 ? static_cast<void*>(&whole) : &half,
+                from.bytes.data() + i * size_of(from.type), size_of(from.type));
     if (from.type == stored_type::bfloat16) return static_cast<float>(Kokkos::bit_cast<spla::bfloat16>(half));
     if (from.type == stored_type::float16) return static_cast<float>(Kokkos::bit_cast<spla::float16>(half));
     return whole;
@@ -88,11 +88,14 @@ inline trace_file read_trace(std::string const& path)
             refuse("tensor '" + name + "' is not of shape [token, head, dim]");
         std::size_t const numbers = t.bytes.size() / size_of(t.type);
         for (std::size_t i = 0; i < numbers; ++i)
-            if (!std::isfinite(detail::number_at(t, i))) refuse("tensor '" + name + "' holds a number that is not finite");
+            if (!std::isfinite(detail::number_at(t, i)))
+                refuse("tensor '" + name + "' holds a number that is not finite");
     }
     auto const &q = file["q"].shape, &k = file["k"].shape, &v = file["v"].shape;
     if (q[0] != k[0] || q[0] != v[0]) refuse("q, k and v have different numbers of tokens");
-    if (k[1] != v[1] || q[1] % k[1] != 0) refuse("q has " + std::to_string(q[1]) + " heads, no multiple of k's " + std::to_string(k[1]) + ", or v's differ");
+    if (k[1] != v[1] || q[1] % k[1] != 0)
+        refuse("q has " + std::to_string(q[1]) + " heads, no multiple of k's " + std::to_string(k[1]) +
+               ", or v's differ");
     if (q[2] != k[2]) refuse("q and k have different widths");
     return file;
 }

@@ -44,7 +44,8 @@ dense_truth dense_attention(trace<Element> const& x, std::vector<int> const& pos
             column.head(seen) = (column.head(seen).array() - largest).exp();
             column.head(seen) /= column.head(seen).sum();
             column.tail(x.tokens() - seen).setZero();
-            for (int b = 0; b * block < seen; ++b) mass(i, b) = column.segment(b * block, std::min(block, x.tokens() - b * block)).sum();
+            for (int b = 0; b * block < seen; ++b)
+                mass(i, b) = column.segment(b * block, std::min(block, x.tokens() - b * block)).sum();
         }
         truth.mass.push_back(mass);
         truth.output.push_back(weights.transpose() * value[h / group]);
@@ -59,9 +60,11 @@ struct capture
     double total = 0;    ///< of all mass, what forced and selected blocks hold
 };
 
-/// `indices` [1, tile, key head, top_k] and `lengths` are the lists of the queries from position `first` on, on the host.
+/// `indices` [1, tile, key head, top_k] and `lengths` are the lists of the queries from position `first` on, on the
+/// host.
 template <class Indices, class Lengths, class Options>
-capture captured_mass(dense_truth const& truth, Indices const& indices, Lengths const& lengths, int first, Options const& o)
+capture captured_mass(dense_truth const& truth, Indices const& indices, Lengths const& lengths, int first,
+                      Options const& o)
 {
     spla::window const bounds = spla::window_of(o);
     int const group = static_cast<int>(truth.mass.size() / indices.extent(2));

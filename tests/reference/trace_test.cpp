@@ -48,9 +48,10 @@ lesson::capture run(lesson::trace<Element> const& x, spla::options<Metric> const
     spla::append(exec, x.key, x.value, x.key, x.value, state, o);
     auto const tiles = spla::tile_count(queries, keys, spla::window_of(o).tile);
     using memory = lesson::space::memory_space;
-    spla::block_list<Kokkos::View<int****, Kokkos::LayoutRight, memory>, Kokkos::View<int***, Kokkos::LayoutRight, memory>> lists{
-        {"indices", 1, std::size_t(tiles), std::size_t(x.key_heads()), std::size_t(o.top_k)},
-        {"lengths", 1, std::size_t(tiles), std::size_t(x.key_heads())}};
+    spla::block_list<Kokkos::View<int****, Kokkos::LayoutRight, memory>,
+                     Kokkos::View<int***, Kokkos::LayoutRight, memory>>
+        lists{{"indices", 1, std::size_t(tiles), std::size_t(x.key_heads()), std::size_t(o.top_k)},
+              {"lengths", 1, std::size_t(tiles), std::size_t(x.key_heads())}};
     spla::select(exec, lesson::tokens_of(x.query, first_query, keys), x.key, state, lists, o);
     auto const indices = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, lists.indices);
     auto const lengths = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, lists.lengths);
@@ -74,8 +75,8 @@ void hold(std::string const& name, spla::options<Metric> o)
             o.storage = wide ? spla::summary_storage::fp32 : spla::summary_storage::bf16;
             double const margin = wide ? 0.0005 : (tile == 1 ? 0.002 : 0.005);
             lesson::capture const made = wide ? run(data().wide, o) : run(data().narrow, o);
-            INFO(name << ", T=" << tile << (wide ? ", fp32" : ", bf16") << " summaries: captured " << made.captured << ", total "
-                      << made.total << "; expected " << truth["captured"] << " and " << truth["total"]);
+            INFO(name << ", T=" << tile << (wide ? ", fp32" : ", bf16") << " summaries: captured " << made.captured
+                      << ", total " << made.total << "; expected " << truth["captured"] << " and " << truth["total"]);
             CHECK(std::abs(made.captured - truth["captured"].template get<double>()) <= margin);
             CHECK(std::abs(made.total - truth["total"].template get<double>()) <= margin);
         }
@@ -85,10 +86,22 @@ void hold(std::string const& name, spla::options<Metric> o)
 using spla::cumulant, spla::diagonal, spla::full, spla::low_rank, spla::taylor;
 } // namespace
 
-TEST_CASE("captured mass on a real model: the default metric") { hold("taylor<diagonal>, 1 kept", spla::options<>{}); }
-TEST_CASE("captured mass on a real model: the paper's metric") { hold("taylor<diagonal>", spla::paper()); }
-TEST_CASE("captured mass on a real model: mean_only") { hold("mean_only", spla::options<spla::mean_only>{}); }
-TEST_CASE("captured mass on a real model: the oracle") { hold("exact_mass", spla::options<spla::exact_mass>{}); }
+TEST_CASE("captured mass on a real model: the default metric")
+{
+    hold("taylor<diagonal>, 1 kept", spla::options<>{});
+}
+TEST_CASE("captured mass on a real model: the paper's metric")
+{
+    hold("taylor<diagonal>", spla::paper());
+}
+TEST_CASE("captured mass on a real model: mean_only")
+{
+    hold("mean_only", spla::options<spla::mean_only>{});
+}
+TEST_CASE("captured mass on a real model: the oracle")
+{
+    hold("exact_mass", spla::options<spla::exact_mass>{});
+}
 
 TEST_CASE("captured mass on a real model: every other metric", "[.full]")
 {
