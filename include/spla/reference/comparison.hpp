@@ -26,9 +26,10 @@ struct comparison
         bool const both_low = std::isinf(value) && std::isinf(truth) && (value < 0) == (truth < 0);
         double const error = both_low ? 0.0 : std::abs(value - truth);
         bool const within = error <= bound;
-        double const ratio = bound > 0 ? error / bound : (error == 0 ? 0.0 : std::numeric_limits<double>::infinity());
+        double const quotient = bound > 0 ? error / bound : (error == 0 ? 0.0 : std::numeric_limits<double>::infinity());
+        double const ratio = std::isnan(quotient) ? std::numeric_limits<double>::infinity() : quotient; // NaN is the worst there is
         if (!within) ++failed;
-        if ((!within && passed) || !(ratio <= worst))
+        if ((!within && passed) || ratio > worst)
         {
             worst = ratio;
             std::ostringstream text;
