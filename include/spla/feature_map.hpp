@@ -11,7 +11,7 @@
 ///     template <class T> void operator()(int width, vector_of<T const> x, vector_of<T> phi) const;
 ///
 /// both KOKKOS_FUNCTION. T is a scalar, or a pack of them that holds one component of several vectors, one vector a
-/// lane: write the map for one vector with + - * /, spla::exp, spla::max and spla::min, and it is vectorised
+/// lane: write the map for one vector with + - * /, spla::exp, spla::max, spla::min and the like, and it is vectorised
 /// over vectors on CPUs and spread over threads on GPUs. For the identity "global minus selected" phi(k) is rounded once.
 namespace spla
 {
@@ -96,12 +96,17 @@ struct softmax_pair
             largest = max(largest, x[d]);
             smallest = min(smallest, x[d]);
         }
+        // About the middle both exponentials are in range and one is the other's inverse, unless the spread is extreme.
+        using scalar = typename vector_of<T>::scalar;
+        T const half = (largest - smallest) * T(scalar(0.5));
+        T const middle = smallest + half;
+        bool const narrow = all_positive(T(scalar(80)) - half);
         T sum(0);
         T sum_of_negated(0);
         for (int d = 0; d < width; ++d)
         {
-            T const e = exp(x[d] - largest);
-            T const n = exp(smallest - x[d]);
+            T const e = exp(x[d] - (narrow ? middle : largest));
+            T const n = narrow ? T(1) / e : exp(smallest - x[d]);
             sum = sum + e;
             sum_of_negated = sum_of_negated + n;
             phi.set(d, e);

@@ -53,7 +53,7 @@ inline std::size_t align_workspace(std::size_t bytes) { return (bytes + 255) / 2
 template <class Metric, class FeatureMap>
 std::int64_t most_visited(options<Metric, FeatureMap> const& o, std::int64_t list_capacity)
 {
-    return o.sink_blocks + list_capacity + o.local_blocks + 1 + ceil_divide(window_of(o).tile, o.block);
+    return o.sink_blocks + list_capacity + o.local_blocks + ceil_divide(window_of(o).tile, o.block);
 }
 
 /// Scratch that the call's kernels, append's included, ask of Kokkos for one team.

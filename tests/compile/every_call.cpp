@@ -1,31 +1,70 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// Every call, compiled for the default execution space: what a toolchain must accept. Not run by itself.
+// Every call of spla for the default execution space: what a toolchain must accept, also where no device can run it.
 #include <spla/spla.hpp>
 
 #include <cstdio>
 
+namespace
+{
+using exec_space = Kokkos::DefaultExecutionSpace;
+using memory = exec_space::memory_space;
+constexpr int tokens = 64, query_heads = 2, width = 64;
+
+template <class Element>
+struct arrays
+{
+    using view = Kokkos::View<Element****, Kokkos::LayoutRight, memory>;
+    view q{"q", 1, tokens, query_heads, width}, k{"k", 1, tokens, 1, width}, v{"v", 1, tokens, 1, width};
+    view sparse{"sparse", 1, tokens, query_heads, width}, residual{"residual", 1, tokens, query_heads, width};
+    view out{"out", 1, tokens, query_heads, width};
+    spla::block_list<Kokkos::View<std::int32_t****, Kokkos::LayoutRight, memory>,
+                     Kokkos::View<std::int32_t***, Kokkos::LayoutRight, memory>>
+        lists;
+    spla::problem sizes{.batch = 1, .queries = tokens, .keys = tokens, .query_heads = query_heads, .key_heads = 1,
+                        .element = spla::kind_of<Element>()};
+};
+
+template <class Element, class Options>
+void prefill(exec_space const& exec, Options const& o)
+{
+    arrays<Element> a;
+    auto const plan = spla::plan_prefill(exec, a.sizes, o);
+    auto state = spla::make_sequence_state(exec, a.sizes, o);
+    auto const scratch = spla::make_workspace(exec, plan);
+    spla::warm_up(exec, plan);
+    spla::prefill(exec, a.q, a.k, a.v, a.out, state, o, scratch);
+    exec.fence();
+    std::puts(plan.text().c_str());
+}
+
+template <class Element>
+void stages(exec_space const& exec, spla::options<> const& o)
+{
+    arrays<Element> a;
+    a.lists.indices = decltype(a.lists.indices)("lists", 1, tokens, 1, o.top_k);
+    a.lists.lengths = decltype(a.lists.lengths)("lengths", 1, tokens, 1);
+    auto state = spla::make_sequence_state(exec, a.sizes, o);
+    spla::append(exec, a.k, a.v, a.k, a.v, state, o);
+    auto const scratch = spla::make_workspace(exec, spla::plan_decode(exec, a.sizes, o));
+    spla::decode(exec, a.q, a.k, a.v, a.out, state, o, scratch);
+    spla::block_statistics(exec, a.k, state, 0, 1, o);
+    spla::select(exec, a.q, a.k, state, a.lists, o);
+    spla::attention_extras<Element> extras;
+    extras.use_lists(a.lists);
+    spla::selected_attention(exec, a.q, a.k, a.v, a.sparse, o, extras);
+    spla::residual_attention(exec, a.q, a.k, a.v, a.residual, state, o, extras);
+    spla::combine(exec, a.sparse, a.residual, a.out, o);
+    exec.fence();
+}
+} // namespace
+
 int main()
 {
     Kokkos::ScopeGuard const kokkos;
-    using exec_space = Kokkos::DefaultExecutionSpace;
-    using view = Kokkos::View<spla::bfloat16****, Kokkos::LayoutRight, exec_space::memory_space>;
     exec_space const exec;
-    spla::options<> const o;
-    spla::problem const p{.batch = 1, .queries = 64, .keys = 64, .query_heads = 2, .key_heads = 1, .element = spla::element_kind::bfloat16};
-    view const q("q", 1, 64, 2, 64), k("k", 1, 64, 1, 64), v("v", 1, 64, 1, 64), out("out", 1, 64, 2, 64), other("other", 1, 64, 2, 64);
-    auto const plan = spla::plan_prefill(exec, p, o);
-    auto const scratch = spla::make_workspace(exec, plan);
-    auto state = spla::make_sequence_state(exec, p, o);
-    spla::warm_up(exec, plan);
-    spla::prefill(exec, q, k, v, out, state, o, scratch);
-    state.reset();
-    spla::append(exec, k, v, k, v, state, o);
-    spla::decode(exec, q, k, v, out, state, o, spla::make_workspace(exec, spla::plan_decode(exec, p, o)));
-    spla::block_list<Kokkos::View<std::int32_t****, exec_space>, Kokkos::View<std::int32_t***, exec_space>> lists;
-    lists.indices = Kokkos::View<std::int32_t****, exec_space>("lists", 1, 64, 1, o.top_k);
-    lists.lengths = Kokkos::View<std::int32_t***, exec_space>("lengths", 1, 64, 1);
-    spla::block_statistics(exec, k, state, 0, 1, o);
-    exec.fence();
-    std::puts(plan.text().c_str());
+    prefill<spla::bfloat16>(exec, spla::options<>{});
+    prefill<float>(exec, spla::options<spla::taylor<spla::low_rank<4>>, spla::elu_plus_one>{});
+    prefill<spla::float16>(exec, spla::options<spla::exact_mass, spla::identity>{});
+    stages<spla::bfloat16>(exec, {});
 }

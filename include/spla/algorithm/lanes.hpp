@@ -52,6 +52,10 @@ KOKKOS_INLINE_FUNCTION double min(double a, double b) { return a < b ? a : b; }
 KOKKOS_INLINE_FUNCTION float where_positive(float condition, float x, float other) { return condition > 0.0f ? x : other; }
 KOKKOS_INLINE_FUNCTION double where_positive(double condition, double x, double other) { return condition > 0.0 ? x : other; }
 
+/// Is x > 0, in every lane where x is a pack? False for NaN.
+KOKKOS_INLINE_FUNCTION bool all_positive(float x) { return x > 0.0f; }
+KOKKOS_INLINE_FUNCTION bool all_positive(double x) { return x > 0.0; }
+
 /// x where x is finite, otherwise the other.
 KOKKOS_INLINE_FUNCTION float finite_or(float x, float other) { return x - x == 0.0f ? x : other; }
 KOKKOS_INLINE_FUNCTION double finite_or(double x, double other) { return x - x == 0.0 ? x : other; }
@@ -125,6 +129,25 @@ V interleave_high(V a, V b, std::index_sequence<I...>)
     return __builtin_shufflevector(a, b, (static_cast<int>(I) / 2 + n / 2 + (I % 2 ? n : 0))...);
 }
 } // namespace detail
+
+/// Says that x is used often: GCC 12 otherwise reads a loaded pack from memory again at each use.
+template <class T, int N>
+void keep_in_register([[maybe_unused]] lanes<T, N>& x)
+{
+#if defined(__x86_64__)
+    __asm__("" : "+v"(x.v));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(x.v));
+#endif
+}
+
+template <class T, int N>
+bool all_positive(lanes<T, N> x)
+{
+    bool all = true;
+    for (int i = 0; i < N; ++i) all = all && x.v[i] > T(0);
+    return all;
+}
 
 /// N packs of N lanes as an N x N matrix, transposed in registers: log2(N) rounds of perfect shuffles.
 template <class T, int N>
@@ -298,6 +321,19 @@ KOKKOS_FUNCTION lanes<T, N> exp(lanes<T, N> x)
 {
     for (int i = 0; i < N; ++i) x.v[i] = exp(x.v[i]);
     return x;
+}
+
+template <class T, int N>
+KOKKOS_FUNCTION void keep_in_register(lanes<T, N>&)
+{
+}
+
+template <class T, int N>
+KOKKOS_FUNCTION bool all_positive(lanes<T, N> x)
+{
+    bool all = true;
+    for (int i = 0; i < N; ++i) all = all && x.v[i] > T(0);
+    return all;
 }
 
 template <class T, int N>

@@ -45,7 +45,11 @@ KOKKOS_FUNCTION void multiply_tile(int k, T const* const (&a)[R], T const* b, st
     for (int i = 0; i < k; ++i, row += leading)
     {
         pack x[C];
-        for (int j = 0; j < C; ++j) x[j] = pack::load(row + j * w);
+        for (int j = 0; j < C; ++j)
+        {
+            x[j] = pack::load(row + j * w);
+            keep_in_register(x[j]);
+        }
         for (int r = 0; r < R; ++r)
         {
             pack const y(a[r][i]);

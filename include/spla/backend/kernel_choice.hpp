@@ -143,6 +143,8 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
     s.scale = selection.scale;
     s.exact = exact;
     s.residual = residual;
+    s.same_keys = call.residual_key.data == call.key.data && s.residual_width == s.width &&
+                  std::equal(call.key.stride, call.key.stride + 3, call.residual_key.stride);
     s.normalised = o.normalised;
     s.mode = o.residual;
     s.may_read_unselected = o.may_read_unselected;

@@ -33,8 +33,10 @@ matrix features(FeatureMap const& phi, matrix const& x)
     return f;
 }
 
-/// Error bound of a sum of n terms of unit roundoff u, each rounded a few times: n u, first order, with room for the few.
-inline double sum_growth(double n, double u) { return (n + 16.0) * u; }
+/// Relative growth of rounding errors of unit u in a sum of n terms, in any order: lambda sqrt(n) u, which independent errors
+/// exceed with a probability below 2 exp(-lambda^2 / 2), 3e-8 for lambda = 6 (Higham and Mary, SIAM J. Sci. Comput. 41, 2019),
+/// and never more than the certain n u. 16 u stand for the few roundings of each term.
+inline double sum_growth(double n, double u) { return (std::min(n, 6 * std::sqrt(n)) + 16) * u; }
 
 /// Spec sections 3 to 5 for given lists. u is the kernel's unit roundoff, u_out that of the stored outputs.
 template <class Metric, class FeatureMap>
@@ -111,12 +113,13 @@ attention attend(sequence const& x, lists const& chosen, options<Metric, Feature
                     residual.row(i) += product * value.row(j);
                     denominator += product;
                 }
-            // The subtraction cannot do better than the sum over all competing keys.
-            double const growth = 4 * sum_growth(std::sqrt(keys) + static_cast<double>(phi_q.cols()) + o.block, u);
+            // Products over the features, then the sum over all competing keys and that over the selected, which is no larger: the
+            // subtraction cannot do better.
+            double const growth = sum_growth(static_cast<double>(phi_q.cols()), u) + 2 * sum_growth(keys, u);
             vector bound = growth * all;
             if (o.normalised && !everything)
             {
-                double const error = growth * denominator_magnitude;
+                double const error = (growth + 128 * u) * denominator_magnitude; // room for the bound by which a kernel decides
                 if (std::abs(denominator) > error)
                 {
                     residual.row(i) /= denominator;

@@ -37,7 +37,6 @@ struct attention_kernel : attention_tile<Exec, FeatureMap, Element>
         std::int64_t const tile = item / shape.key_heads / shape.runs % shape.tiles();
         std::int64_t const batch = item / shape.key_heads / shape.runs / shape.tiles();
         block_range const queries = shape.tile_queries(tile);
-        if (queries.count() == 0) return;
         memory const m = this->carve(team_base(team, scratch_bytes));
         int const tokens = static_cast<int>(queries.count());
         int const rows = tokens * shape.group;
@@ -183,7 +182,8 @@ private:
             this->attend_rows(team, m, attend, m.attend, keys);
         }
         if (subtract + add == 0) return;
-        this->load_keys(team, m, residual_key, shape.residual_width, batch, head, b, keys);
+        if (!(shape.same_keys && shape.exact && attend > 0)) // else they are loaded already
+            this->load_keys(team, m, residual_key, shape.residual_width, batch, head, b, keys);
         detail::apply_feature_map(team, phi, leading(), shape.residual_width, m.keys, m.key_features, leading());
         int const rows = tokens * shape.group;
         // State form pays where every row of a large tile selected the block: F Dv / (F + Dv) rows (spec section 4).

@@ -19,6 +19,7 @@ struct attention_shape
     double scale;
     bool exact = true;        ///< compute the exact branch
     bool residual = true;     ///< compute the residual branch
+    bool same_keys = false;   ///< the residual branch has the exact branch's keys
     bool normalised = false;
     residual_mode mode = residual_mode::automatic;
     bool may_read_unselected = false;
@@ -31,18 +32,22 @@ struct attention_shape
     KOKKOS_FUNCTION std::int64_t blind() const { return first_position() < 0 ? -first_position() : 0; }
     KOKKOS_FUNCTION std::int64_t tiles_per_block() const { return ceil_divide(bounds.block, tokens_per_item); }
     KOKKOS_FUNCTION std::int64_t blind_tiles() const { return ceil_divide(blind(), tokens_per_item); }
-    KOKKOS_FUNCTION std::int64_t first_block() const { return (first_position() + blind()) / bounds.block; }
+    /// Number of the tile of a position: tiles start anew with each block.
+    KOKKOS_FUNCTION std::int64_t tile_of(std::int64_t position) const
+    {
+        return position / bounds.block * tiles_per_block() + position % bounds.block / tokens_per_item;
+    }
+    KOKKOS_FUNCTION std::int64_t first_seeing_tile() const { return tile_of(first_position() + blind()); }
     KOKKOS_FUNCTION std::int64_t tiles() const
     {
-        std::int64_t const seeing = queries - blind();
-        return blind_tiles() + (seeing > 0 ? ((keys - 1) / bounds.block - first_block() + 1) * tiles_per_block() : 0);
+        return blind_tiles() + (queries > blind() ? tile_of(keys - 1) - first_seeing_tile() + 1 : 0);
     }
-    /// Queries [begin, end) of tile number t; empty where the call does not reach the tile.
+    /// Queries [begin, end) of the call's tile number t.
     KOKKOS_FUNCTION block_range tile_queries(std::int64_t t) const
     {
         if (t < blind_tiles()) return {t * tokens_per_item, Kokkos::min((t + 1) * tokens_per_item, blind())};
-        t -= blind_tiles();
-        std::int64_t const own = first_block() + t / tiles_per_block();
+        t += first_seeing_tile() - blind_tiles();
+        std::int64_t const own = t / tiles_per_block();
         std::int64_t const begin = own * bounds.block + t % tiles_per_block() * tokens_per_item;
         std::int64_t const end = Kokkos::min(Kokkos::min(begin + tokens_per_item, (own + 1) * bounds.block), keys);
         return {Kokkos::max(begin - first_position(), blind()), end - first_position()};
