@@ -2,186 +2,20 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Every part of SPLA on the CPU, from 4K tokens to --tokens=N: bench_attention [--tokens=N] [--benchmark_filter=...].
 // Results are held against the reference first, and every timed output is checked to be finite.
-#include "inputs.hpp"
+#include "fixture.hpp"
 #include "sgemm.hpp"
+#include "stopwatch.hpp"
 
 #include <spla/reference/reference.hpp>
 
-#include <benchmark/benchmark.h>
-
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <memory>
 #include <string>
 
 namespace spla_bench
 {
-
-using spla::options;
-using lists_view = spla::block_list<view4<std::int32_t>, Kokkos::View<std::int32_t***, Kokkos::LayoutRight>>;
-
-template <class View>
-auto tokens_of(View const& view, std::int64_t begin, std::int64_t end)
-{
-    return Kokkos::subview(view, Kokkos::ALL, std::make_pair(begin, end), Kokkos::ALL, Kokkos::ALL);
-}
-
-/// One sequence with everything that the parts need, made once and shared by the benchmarks of its size.
-template <class Element>
-struct fixture
-{
-    inputs<Element> in;
-    options<> o;
-    exec_space exec;
-    view4<float> output;
-    lists_view lists;
-    spla::sequence_state<exec_space::memory_space> state;
-    spla::workspace<exec_space::memory_space> scratch;
-    double executed = 0;    ///< FLOPs of the exact branch: 4 D Hq x keys visible to each query
-    double union_ratio = 1; ///< blocks that a work item visits over blocks that one query selected
-
-    fixture(std::int64_t tokens, int dim, options<> const& wanted = {})
-        : in(tokens, dim), o(wanted), output("output", 1, tokens, in.query_heads, dim)
-    {
-        lists.indices = decltype(lists.indices)("lists", 1, tokens, in.key_heads, o.top_k);
-        lists.lengths = decltype(lists.lengths)("lengths", 1, tokens, in.key_heads);
-        state = spla::make_sequence_state(exec, in.problem(), o);
-        auto const plan = spla::plan_prefill(exec, in.problem(), o);
-        scratch = spla::make_workspace(exec, plan);
-        spla::warm_up(exec, plan);
-        append();
-        select();
-        exec.fence();
-        count(plan.tokens_per_item);
-    }
-    template <class Function>
-    void each_segment(Function const& f)
-    {
-        for (std::int64_t at = 0; at < in.tokens; at += o.segment_tokens) f(at, std::min(at + o.segment_tokens, in.tokens));
-    }
-    void append()
-    {
-        state.reset();
-        each_segment([&](auto begin, auto end) { append(begin, end); });
-    }
-    void append(std::int64_t begin, std::int64_t end)
-    {
-        // Where they already lie, new keys are not copied: as in prefill.
-        spla::append(exec, tokens_of(in.key, begin, end), tokens_of(in.value, begin, end), in.key, in.value, state, o);
-    }
-    void select()
-    {
-        each_segment([&](auto begin, auto end) {
-            spla::select(exec, tokens_of(in.query, begin, end), tokens_of(in.key, 0, end), state, part(begin, end), o);
-        });
-    }
-    auto part(std::int64_t begin, std::int64_t end) const
-    {
-        auto const i = tokens_of(lists.indices, begin, end);
-        auto const l = Kokkos::subview(lists.lengths, Kokkos::ALL, std::make_pair(begin, end), Kokkos::ALL);
-        return spla::block_list<decltype(i), decltype(l)>{i, l};
-    }
-    void exact()
-    {
-        spla::attention_extras<Element> extras;
-        extras.use_lists(lists);
-        spla::selected_attention(exec, in.query, in.key, in.value, output, o, extras);
-    }
-    void residual(std::int64_t begin, std::int64_t end)
-    {
-        spla::attention_extras<Element> extras;
-        extras.use_lists(part(begin, end));
-        spla::residual_attention(exec, tokens_of(in.query, begin, end), tokens_of(in.key, 0, end), tokens_of(in.value, 0, end),
-                                 tokens_of(output, begin, end), state, o, extras);
-    }
-    void whole()
-    {
-        state.reset();
-        spla::prefill(exec, in.query, in.key, in.value, output, state, o, scratch);
-    }
-    bool finite() const
-    {
-        std::int64_t bad = 0;
-        float const* const x = output.data();
-        Kokkos::parallel_reduce(
-            Kokkos::RangePolicy<exec_space, Kokkos::IndexType<std::int64_t>>(0, static_cast<std::int64_t>(output.size())),
-            KOKKOS_LAMBDA(std::int64_t i, std::int64_t & sum) { sum += !(x[i] - x[i] == 0.0f); }, bad);
-        return bad == 0;
-    }
-
-private:
-    void count(int item)
-    {
-        double keys = 0, visited = 0, chosen = 0;
-        auto const w = spla::window_of(o);
-        for (std::int64_t first = 0; first < in.tokens; first += item)
-            for (int h = 0; h < in.key_heads; ++h)
-            {
-                std::vector<std::int32_t> together;
-                double selected = 0;
-                std::int64_t const end = std::min<std::int64_t>(first + item, in.tokens);
-                for (std::int64_t p = first; p < end; ++p)
-                {
-                    int const length = lists.lengths(0, p, h);
-                    auto const competing = w.competing(p);
-                    keys += static_cast<double>(p + 1 - (competing.count() - length) * o.block);
-                    selected += length;
-                    for (int i = 0; i < length; ++i) together.push_back(lists.indices(0, p, h, i));
-                }
-                std::sort(together.begin(), together.end());
-                visited += static_cast<double>(std::unique(together.begin(), together.end()) - together.begin());
-                chosen += selected / static_cast<double>(end - first);
-            }
-        executed = 4.0 * in.dim * (in.query_heads / in.key_heads) * keys;
-        if (chosen > 0) union_ratio = visited / chosen;
-    }
-};
-
-/// Wall and processor time of runs of one thing. Processor time a thread is what a machine without other work would show.
-class stopwatch
-{
-public:
-    void start()
-    {
-        processor_ = std::clock();
-        wall_ = std::chrono::steady_clock::now();
-    }
-    double stop()
-    {
-        double const s = std::chrono::duration<double>(std::chrono::steady_clock::now() - wall_).count();
-        add(s, static_cast<double>(std::clock() - processor_) / CLOCKS_PER_SEC / exec_space().concurrency());
-        return s;
-    }
-    void add(double wall, double processor)
-    {
-        times_.push_back(wall);
-        processor_times_.push_back(processor);
-    }
-    static double median(std::vector<double> x)
-    {
-        std::sort(x.begin(), x.end());
-        return x.empty() ? 0.0 : 0.5 * (x[x.size() / 2] + x[(x.size() - 1) / 2]);
-    }
-    double median() const { return median(times_); }
-    double processor() const { return median(processor_times_); }
-    void report(benchmark::State& s) const
-    {
-        s.counters["ms"] = 1e3 * median();
-        s.counters["min"] = 1e3 * *std::min_element(times_.begin(), times_.end());
-        s.counters["max"] = 1e3 * *std::max_element(times_.begin(), times_.end());
-        s.counters["processor_ms"] = 1e3 * processor();
-        s.counters["n"] = static_cast<double>(times_.size());
-    }
-
-private:
-    std::chrono::steady_clock::time_point wall_;
-    std::clock_t processor_ = 0;
-    std::vector<double> times_, processor_times_;
-};
 
 /// Only the last fixture asked for is kept; main() drops it while Kokkos still runs.
 template <class Element>
@@ -216,7 +50,7 @@ void prefill_part(benchmark::State& s, part what, std::int64_t tokens, int dim)
     auto& f = fixture_of<Element>(tokens, dim);
     Kokkos::deep_copy(f.output, 0.0f);
     static sgemm yardstick;
-    stopwatch w, product;
+    stopwatch w(f.exec.concurrency()), product(f.exec.concurrency());
     for (auto _ : s)
     {
         if (what == part::residual)
@@ -251,10 +85,18 @@ void prefill_part(benchmark::State& s, part what, std::int64_t tokens, int dim)
         w.start();
         switch (what)
         {
-        case part::whole: f.whole(); break;
-        case part::append: f.append(); break;
-        case part::select: f.select(); break;
-        default: f.exact(); break;
+        case part::whole:
+            f.whole();
+            break;
+        case part::append:
+            f.append();
+            break;
+        case part::select:
+            f.select();
+            break;
+        default:
+            f.exact();
+            break;
         }
         f.exec.fence();
         s.SetIterationTime(w.stop());
@@ -284,9 +126,10 @@ void decode_part(benchmark::State& s, part what, std::int64_t tokens, int dim)
     auto const query = tokens_of(f.in.query, tokens - 1, tokens);
     auto const output = tokens_of(f.output, tokens - 1, tokens);
     auto const list = f.part(tokens - 1, tokens);
-    stopwatch w;
+    stopwatch w(f.exec.concurrency());
     for (auto _ : s)
     {
+        evict_caches();
         w.start();
         if (what == part::decode)
             spla::decode(f.exec, query, f.in.key, f.in.value, output, f.state, f.o, scratch);
@@ -338,7 +181,8 @@ void register_all(int dim, std::int64_t most)
 {
     std::string const type = spla::kind_of<Element>() == spla::element_kind::float32 ? "fp32" : "bf16";
     auto const add = [&](std::string const& what, part p, std::int64_t tokens, auto const& function) {
-        std::string const name = what + "/dtype:" + type + "/d:" + std::to_string(dim) + "/tokens:" + std::to_string(tokens);
+        std::string const name =
+            what + "/dtype:" + type + "/d:" + std::to_string(dim) + "/tokens:" + std::to_string(tokens);
         benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& s) { function(s, p, tokens, dim); })
             ->UseManualTime()
             ->Iterations(p >= part::decode ? 200 : (tokens <= 16384 ? 5 : (tokens <= 32768 ? 3 : 1)))
@@ -373,7 +217,8 @@ int main(int argc, char** argv)
         register_all<float>(dim, most);
         register_all<spla::bfloat16>(dim, most);
     }
-    benchmark::AddCustomContext("spla", std::to_string(SPLA_VERSION_MAJOR) + "." + std::to_string(SPLA_VERSION_MINOR) + "." + std::to_string(SPLA_VERSION_PATCH));
+    benchmark::AddCustomContext("spla", std::to_string(SPLA_VERSION_MAJOR) + "." + std::to_string(SPLA_VERSION_MINOR) +
+                                            "." + std::to_string(SPLA_VERSION_PATCH));
     benchmark::AddCustomContext("threads", std::to_string(exec_space().concurrency()));
     benchmark::RunSpecifiedBenchmarks();
     kept_fixture<float>.reset();

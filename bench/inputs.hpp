@@ -51,11 +51,12 @@ struct inputs
     view4<Element> query, key, value;
 
     inputs(std::int64_t tokens_, int dim_)
-        : tokens(tokens_), dim(dim_), query("query", 1, tokens_, query_heads, dim_), key("key", 1, tokens_, key_heads, dim_),
-          value("value", 1, tokens_, key_heads, dim_)
+        : tokens(tokens_), dim(dim_), query("query", 1, tokens_, query_heads, dim_),
+          key("key", 1, tokens_, key_heads, dim_), value("value", 1, tokens_, key_heads, dim_)
     {
         // A head a thread: each has its own generator, so the numbers do not depend on how many threads there are.
-        Kokkos::parallel_for("spla_bench::inputs", Kokkos::RangePolicy<exec_space, Kokkos::Schedule<Kokkos::Dynamic>>(0, query_heads),
+        Kokkos::parallel_for("spla_bench::inputs",
+                             Kokkos::RangePolicy<exec_space, Kokkos::Schedule<Kokkos::Dynamic>>(0, query_heads),
                              [*this](int head) { fill_head(head); });
         Kokkos::fence();
     }

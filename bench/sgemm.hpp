@@ -8,8 +8,8 @@
 namespace spla_bench
 {
 
-/// FLOP/s of one square product of Eigen in float on the threads that OpenMP has: the yardstick of the exact branch. Taken
-/// beside each measurement, so that a busy machine slows both.
+/// FLOP/s of one square product of Eigen in float on the threads that OpenMP has: the yardstick of the exact branch.
+/// Taken beside each measurement, so that a busy machine slows both.
 class sgemm
 {
 public:

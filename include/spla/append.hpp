@@ -1,17 +1,18 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "algorithm/view_rules.hpp"
 #include "backend/portable/copy_kernels.hpp"
 #include "backend/portable/state_kernel.hpp"
 #include "backend/portable/statistics_kernel.hpp"
-#include "algorithm/view_rules.hpp"
 
 namespace spla
 {
 
 namespace detail
 {
-/// Statistics of the blocks that tokens [state.tokens, until) complete, and the linear state of those that leave the window.
+/// Statistics of the blocks that tokens [state.tokens, until) complete, and the linear state of those that leave the
+/// window.
 template <class Exec, class Element, class State, class Metric, class FeatureMap>
 void advance_state(Exec const& exec, State& state, tensor<Element const> const& key, tensor<Element const> const& value,
                    tensor<Element const> const& residual_key, std::int64_t until, options<Metric, FeatureMap> const& o)
@@ -19,7 +20,8 @@ void advance_state(Exec const& exec, State& state, tensor<Element const> const& 
     using T = accumulator_t<Element>;
     auto const& layout = state.layout();
     std::int64_t const first = state.tokens / o.block, last = until / o.block;
-    portable::make_statistics<Metric>(exec, key, summaries_of(state), layout.batch, first, last - first, o.block, o.kept_keys);
+    portable::make_statistics<Metric>(exec, key, summaries_of(state), layout.batch, first, last - first, o.block,
+                                      o.kept_keys);
     window const bounds = window_of(o);
     if (o.combine != combination_kind::sparse_only)
     {
@@ -35,9 +37,10 @@ void advance_state(Exec const& exec, State& state, tensor<Element const> const& 
         std::int64_t const end = until > 0 ? bounds.state_end(until - 1) : o.sink_blocks;
         state.prefix_first = state.state_end;
         state.prefix_count = end - state.state_end;
-        portable::enter_blocks<Exec, FeatureMap, Element>(
-            exec, residual_key, value, portable::linear_of<T>(state), o.feature_map, state.state_end, end - state.state_end,
-            o.block, static_cast<int>(residual_key.extent[3]), static_cast<int>(layout.value_dim));
+        portable::enter_blocks<Exec, FeatureMap, Element>(exec, residual_key, value, portable::linear_of<T>(state),
+                                                          o.feature_map, state.state_end, end - state.state_end,
+                                                          o.block, static_cast<int>(residual_key.extent[3]),
+                                                          static_cast<int>(layout.value_dim));
         state.state_end = end;
     }
     state.tokens = until;
@@ -73,19 +76,22 @@ std::optional<violation> check_append(Exec const&, NewKey const& new_key, NewVal
     detail::require_extents(c, "new_value", nv, k.extent[0], nk.extent[1], k.extent[2], v.extent[3]);
     detail::require_extents(c, "value", v, k.extent[0], k.extent[1], k.extent[2], v.extent[3]);
     c.require(p.keys <= k.extent[1], rule_kind::shape, "key.extent(1)", k.extent[1],
-              "at least " + std::to_string(p.keys) + " (" + std::to_string(state.tokens) + " held and " + std::to_string(nk.extent[1]) + " new)");
+              "at least " + std::to_string(p.keys) + " (" + std::to_string(state.tokens) + " held and " +
+                  std::to_string(nk.extent[1]) + " new)");
     c.require(nk.extent[1] <= o.segment_tokens, rule_kind::value, "new_key.extent(1)", nk.extent[1],
               "at most options.segment_tokens, " + std::to_string(o.segment_tokens));
     detail::require_state(c, state, p, o);
     return c.found();
 }
 
-/// Appends n tokens to a batch of sequences: writes them into the caller's cache, makes the statistics of the blocks they
-/// complete, and adds to the linear state the blocks that leave the local window (their prefix states kept for prefill).
+/// Appends n tokens to a batch of sequences: writes them into the caller's cache, makes the statistics of the blocks
+/// they complete, and adds to the linear state the blocks that leave the local window (their prefix states kept for
+/// prefill).
 ///
-/// Shapes: new_key [batch, n, Hk, D], new_value [batch, n, Hk, Dv]; key [batch, capacity, Hk, D], value [batch, capacity, Hk, Dv]
-/// with room for state.tokens + n tokens. Where the new tokens already lie at their place in the cache (same address)
-/// nothing is copied. n is at most options.segment_tokens. O(n (D + F Dv / B)) work a key head. Keys and values are finite.
+/// Shapes: new_key [batch, n, Hk, D], new_value [batch, n, Hk, Dv]; key [batch, capacity, Hk, D], value [batch,
+/// capacity, Hk, Dv] with room for state.tokens + n tokens. Where the new tokens already lie at their place in the
+/// cache (same address) nothing is copied. n is at most options.segment_tokens. O(n (D + F Dv / B)) work a key head.
+/// Keys and values are finite.
 /// @throws argument_error  what check_append() returns; nothing is written then
 template <class Exec, tensor_view NewKey, tensor_view NewValue, output_view Key, output_view Value, class MemorySpace,
           class Metric, class FeatureMap>
@@ -101,13 +107,15 @@ void append(Exec const& exec, NewKey const& new_key, NewValue const& new_value, 
                       std::is_same_v<Element, element_t<typename NewKey::value_type>> &&
                       std::is_same_v<Element, element_t<typename NewValue::value_type>>,
                   "spla::append: keys and values share one element type");
-    if (auto const found = check_append(exec, new_key, new_value, key, value, state, o, extras)) throw_violation(*found);
+    if (auto const found = check_append(exec, new_key, new_value, key, value, state, o, extras))
+        throw_violation(*found);
     auto const copy = [&](auto const& from_view, auto const& to_view) {
         auto const from = detail::as_const(detail::tensor_of(from_view));
         auto const to = detail::tensor_of(to_view).from_token(state.tokens, from.extent[1]);
         std::int64_t const numbers = from.extent[0] * from.extent[1] * from.extent[2] * from.extent[3];
         if (from.data == to.data || numbers == 0) return;
-        Kokkos::parallel_for("spla::append::cache", Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>>(exec, 0, numbers),
+        Kokkos::parallel_for("spla::append::cache",
+                             Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>>(exec, 0, numbers),
                              portable::copy_tokens<Element>{from, to});
     };
     copy(new_key, key);

@@ -76,7 +76,8 @@ public:
         sparse_weight = {of_sparse.data(), static_cast<std::int64_t>(of_sparse.stride(0))};
         residual_weight = {of_residual.data(), static_cast<std::int64_t>(of_residual.stride(0))};
         for (int i = 0; i < 2; ++i)
-            weight_extent[i] = of_sparse.extent(i) == of_residual.extent(i) ? static_cast<std::int64_t>(of_sparse.extent(i)) : -1;
+            weight_extent[i] =
+                of_sparse.extent(i) == of_residual.extent(i) ? static_cast<std::int64_t>(of_sparse.extent(i)) : -1;
         return *this;
     }
 

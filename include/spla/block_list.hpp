@@ -7,8 +7,9 @@ namespace spla
 {
 
 /// Lists of selected blocks, the interchange form: per (tile, key head) an ascending int32 list of block indices padded
-/// with -1, and its length. Rank-4 indices [batch, tile, key_head, entry] (last dimension contiguous, at least top_k entries
-/// where spla writes it) and rank-3 lengths [batch, tile, key_head]. Tiles are those of tile_count(), the first that of the first query.
+/// with -1, and its length. Rank-4 indices [batch, tile, key_head, entry] (last dimension contiguous, at least top_k
+/// entries where spla writes it) and rank-3 lengths [batch, tile, key_head]. Tiles are those of tile_count(), the first
+/// that of the first query.
 template <class Indices, class Lengths>
 struct block_list
 {
@@ -51,7 +52,8 @@ struct list_tensor
 template <class Indices, class Lengths>
 list_tensor list_of(block_list<Indices, Lengths> const& lists)
 {
-    static_assert(Indices::rank() == 4 && Lengths::rank() == 3, "spla::block_list: indices of rank 4, lengths of rank 3");
+    static_assert(Indices::rank() == 4 && Lengths::rank() == 3,
+                  "spla::block_list: indices of rank 4, lengths of rank 3");
     static_assert(std::is_same_v<typename Indices::non_const_value_type, std::int32_t> &&
                       std::is_same_v<typename Lengths::non_const_value_type, std::int32_t>,
                   "spla::block_list: entries and lengths are int32");

@@ -21,7 +21,8 @@ public:
     explicit rule_checker(char const* call) : call_(call) {}
 
     template <class Actual>
-    rule_checker& require(bool holds, rule_kind kind, char const* argument, Actual const& actual, std::string const& allowed)
+    rule_checker& require(bool holds, rule_kind kind, char const* argument, Actual const& actual,
+                          std::string const& allowed)
     {
         if (!holds && !found_) found_ = violation{call_, argument, text(actual), allowed, kind};
         return *this;
@@ -66,18 +67,20 @@ std::optional<violation> check(problem const& p, options<Metric, FeatureMap> con
     c.require(p.key_heads >= 1, shape, "key_heads", p.key_heads, "1 or more");
     c.require(p.key_heads >= 1 && p.query_heads % p.key_heads == 0, shape, "query_heads", p.query_heads,
               "a multiple of the " + std::to_string(p.key_heads) + " key heads");
-    c.require(p.key_heads >= 1 && p.query_heads / p.key_heads <= 1024, unsupported, "query heads per key head", p.group(), "at most 1024");
+    c.require(p.key_heads >= 1 && p.query_heads / p.key_heads <= 1024, unsupported, "query heads per key head",
+              p.group(), "at most 1024");
     c.require(p.head_dim >= 1 && p.head_dim <= 1024, unsupported, "head_dim", p.head_dim, "1 to 1024");
     c.require(p.value_dim >= 1 && p.value_dim <= 1024, unsupported, "value_dim", p.value_dim, "1 to 1024");
-    c.require(p.residual_dim >= 0 && p.residual_dim <= 1024, unsupported, "residual_dim", p.residual_dim, "0 (head_dim) to 1024");
+    c.require(p.residual_dim >= 0 && p.residual_dim <= 1024, unsupported, "residual_dim", p.residual_dim,
+              "0 (head_dim) to 1024");
     c.require(!o.scale || std::isfinite(*o.scale), value, "scale", o.scale.value_or(0.0), "a finite number");
     c.require(o.block >= 1 && o.block <= 1024, value, "block", o.block, "1 to 1024");
     c.require(o.sink_blocks >= 0, value, "sink_blocks", o.sink_blocks, "0 or more");
     c.require(o.local_blocks >= 0, value, "local_blocks", o.local_blocks, "0 or more");
     c.require(o.top_k >= 0, value, "top_k", o.top_k, "0 or more");
     c.require(o.top_p > 0.0 && o.top_p <= 1.0, value, "top_p", o.top_p, "above 0, at most 1 (1: off)");
-    c.require(o.sub_blocks >= 1 && o.block % (o.sub_blocks > 0 ? o.sub_blocks : 1) == 0, value, "sub_blocks", o.sub_blocks,
-              "a divisor of the block, " + std::to_string(o.block));
+    c.require(o.sub_blocks >= 1 && o.block % (o.sub_blocks > 0 ? o.sub_blocks : 1) == 0, value, "sub_blocks",
+              o.sub_blocks, "a divisor of the block, " + std::to_string(o.block));
     if (!c.found())
         c.require(o.kept_keys >= 0 && o.kept_keys < o.block / o.sub_blocks, value, "kept_keys", o.kept_keys,
                   "0 to " + std::to_string(o.block / o.sub_blocks - 1) + " (fewer than the keys of a sub-block)");

@@ -28,7 +28,10 @@ struct bfloat16
         bool const is_nan = (u & 0x7fffffffu) > 0x7f800000u;
         bits = static_cast<std::uint16_t>(is_nan ? ((u >> 16) | 0x40u) : ((u + 0x7fffu + ((u >> 16) & 1u)) >> 16));
     }
-    KOKKOS_FUNCTION explicit operator float() const { return Kokkos::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+    KOKKOS_FUNCTION explicit operator float() const
+    {
+        return Kokkos::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+    }
 };
 
 /// IEEE binary16; round to nearest even, subnormals kept, overflow to infinity.
@@ -138,10 +141,14 @@ constexpr char const* name(element_kind kind)
 {
     switch (kind)
     {
-    case element_kind::bfloat16: return "bf16";
-    case element_kind::float16: return "fp16";
-    case element_kind::float32: return "fp32";
-    case element_kind::float64: break;
+    case element_kind::bfloat16:
+        return "bf16";
+    case element_kind::float16:
+        return "fp16";
+    case element_kind::float32:
+        return "fp32";
+    case element_kind::float64:
+        break;
     }
     return "fp64";
 }

@@ -27,7 +27,10 @@ struct violation
     rule_kind kind = rule_kind::value;
 
     /// "spla::prefill: query.extent(2) is 7; allowed: a multiple of the 2 key heads"
-    std::string message() const { return "spla::" + call + ": " + argument + " is " + actual + "; allowed: " + allowed; }
+    std::string message() const
+    {
+        return "spla::" + call + ": " + argument + " is " + actual + "; allowed: " + allowed;
+    }
 };
 
 /// Base of every error that spla throws; carries the violation that check() would have returned.
@@ -63,10 +66,14 @@ class state_error : public argument_error
 {
     switch (found.kind)
     {
-    case rule_kind::shape: throw shape_error(std::move(found));
-    case rule_kind::unsupported: throw unsupported_error(std::move(found));
-    case rule_kind::state: throw state_error(std::move(found));
-    case rule_kind::value: break;
+    case rule_kind::shape:
+        throw shape_error(std::move(found));
+    case rule_kind::unsupported:
+        throw unsupported_error(std::move(found));
+    case rule_kind::state:
+        throw state_error(std::move(found));
+    case rule_kind::value:
+        break;
     }
     throw value_error(std::move(found));
 }

@@ -12,7 +12,8 @@
 ///
 /// both KOKKOS_FUNCTION. T is a scalar, or a pack of them that holds one component of several vectors, one vector a
 /// lane: write the map for one vector with + - * /, spla::exp, spla::max, spla::min and the like, and it is vectorised
-/// over vectors on CPUs and spread over threads on GPUs. For the identity "global minus selected" phi(k) is rounded once.
+/// over vectors on CPUs and spread over threads on GPUs. For the identity "global minus selected" phi(k) is rounded
+/// once.
 namespace spla
 {
 

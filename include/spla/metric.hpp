@@ -60,7 +60,8 @@ struct mean_only
     static constexpr char const* covariance_name = "";
 };
 
-/// log|b| + xbar + log(1 + v/2). With kept_keys 0 and `diagonal` this is the paper's; with one kept key, spla's default.
+/// log|b| + xbar + log(1 + v/2). With kept_keys 0 and `diagonal` this is the paper's; with one kept key, spla's
+/// default.
 template <class Covariance = diagonal>
 struct taylor
 {

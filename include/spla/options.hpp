@@ -25,7 +25,10 @@ struct sharing
 
     static constexpr sharing per_token() { return {}; }
     static constexpr sharing first_query(int tile) { return {sharing_kind::first_query, tile, 1}; }
-    static constexpr sharing tile_sum(int tile, int score_every = 1) { return {sharing_kind::tile_sum, tile, score_every}; }
+    static constexpr sharing tile_sum(int tile, int score_every = 1)
+    {
+        return {sharing_kind::tile_sum, tile, score_every};
+    }
 };
 
 /// How block summaries are stored.
@@ -81,18 +84,27 @@ struct options
 };
 
 /// Preset: twice the statistics, the closest to the oracle on real traces (spec section 8).
-inline constexpr options<> high_fidelity() { return {.sub_blocks = 2}; }
+inline constexpr options<> high_fidelity()
+{
+    return {.sub_blocks = 2};
+}
 
 /// Preset: the paper's own metric, without kept keys.
-inline constexpr options<> paper() { return {.kept_keys = 0}; }
+inline constexpr options<> paper()
+{
+    return {.kept_keys = 0};
+}
 
 constexpr char const* name(sharing_kind kind)
 {
     switch (kind)
     {
-    case sharing_kind::per_token: return "per_token";
-    case sharing_kind::first_query: return "first_query";
-    case sharing_kind::tile_sum: break;
+    case sharing_kind::per_token:
+        return "per_token";
+    case sharing_kind::first_query:
+        return "first_query";
+    case sharing_kind::tile_sum:
+        break;
     }
     return "tile_sum";
 }

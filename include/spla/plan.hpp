@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "backend/portable/selection_kernel.hpp"
 #include "backend/portable/attention_kernel.hpp"
+#include "backend/portable/selection_kernel.hpp"
 #include "backend/portable/statistics_kernel.hpp"
 #include "check.hpp"
 #include "problem.hpp"
@@ -17,19 +17,19 @@ namespace spla
 /// What a call will run: which kernel, with which tile, and why. Small, copyable, printable; made on the host alone.
 struct plan
 {
-    std::string call;            ///< "prefill" or "decode"
-    std::string kernel;          ///< "portable"
-    std::string reason;          ///< why this kernel
-    int lanes = 1;               ///< numbers that one instruction (CPU) or one team of threads (GPU) handles
-    int tokens_per_item = 1;     ///< tokens of one work item; rows are tokens x heads of a group
+    std::string call;        ///< "prefill" or "decode"
+    std::string kernel;      ///< "portable"
+    std::string reason;      ///< why this kernel
+    int lanes = 1;           ///< numbers that one instruction (CPU) or one team of threads (GPU) handles
+    int tokens_per_item = 1; ///< tokens of one work item; rows are tokens x heads of a group
     int rows_per_item = 1;
-    int runs = 1;                ///< logical runs of blocks merged at the end (decode)
-    int blocks_per_run = 0;      ///< 0: all in one run
+    int runs = 1;           ///< logical runs of blocks merged at the end (decode)
+    int blocks_per_run = 0; ///< 0: all in one run
     std::int64_t segment_tokens = 0;
-    std::size_t list_bytes = 0;    ///< lists of one segment
-    std::size_t partial_bytes = 0; ///< unmerged runs
+    std::size_t list_bytes = 0;          ///< lists of one segment
+    std::size_t partial_bytes = 0;       ///< unmerged runs
     std::int64_t team_scratch_bytes = 0; ///< most scratch of one team of Kokkos; see warm_up()
-    std::size_t workspace_bytes = 0; ///< exact scratch that the call needs from the caller, 256-byte aligned
+    std::size_t workspace_bytes = 0;     ///< exact scratch that the call needs from the caller, 256-byte aligned
 
     std::string text() const
     {
@@ -47,7 +47,10 @@ namespace detail
 {
 inline constexpr int decode_run_blocks = 8;
 
-inline std::size_t align_workspace(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
+inline std::size_t align_workspace(std::size_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
 
 /// Most blocks that one query visits exactly.
 template <class Metric, class FeatureMap>
@@ -134,12 +137,15 @@ plan make_plan(char const* call, bool decode, problem const& p, options<Metric, 
     std::int64_t const queries = std::min<std::int64_t>(p.queries, o.segment_tokens);
     std::int64_t const tiles = queries / window_of(o).tile + 2;
     std::size_t const lists = static_cast<std::size_t>(p.batch * tiles * p.key_heads);
-    made.list_bytes = align_workspace(lists * static_cast<std::size_t>(std::max(1, o.top_k)) * 4) + align_workspace(lists * 4);
+    made.list_bytes =
+        align_workspace(lists * static_cast<std::size_t>(std::max(1, o.top_k)) * 4) + align_workspace(lists * 4);
     if (made.runs > 1)
     {
         std::size_t const accumulator = p.element == element_kind::float64 ? 8 : 4;
         std::size_t const rows = static_cast<std::size_t>(p.batch * queries * p.query_heads * made.runs);
-        made.partial_bytes = align_workspace(rows * static_cast<std::size_t>(portable::partial_tensor<float>::numbers_per_row(p.value_dim)) * accumulator);
+        made.partial_bytes = align_workspace(
+            rows * static_cast<std::size_t>(portable::partial_tensor<float>::numbers_per_row(p.value_dim)) *
+            accumulator);
     }
     made.workspace_bytes = made.list_bytes + made.partial_bytes;
     made.team_scratch_bytes = p.element == element_kind::float64 ? most_team_scratch<Exec, double>(made, p, o)
@@ -175,12 +181,14 @@ struct no_work
 };
 } // namespace detail
 
-/// Lets Kokkos grow its scratch to what the plan's calls (and append) need, and fences once. Before it, a first call may
-/// allocate and fence inside Kokkos; after it, calls of this plan or smaller ones do not. Required before graph capture.
+/// Lets Kokkos grow its scratch to what the plan's calls (and append) need, and fences once. Before it, a first call
+/// may allocate and fence inside Kokkos; after it, calls of this plan or smaller ones do not. Required before graph
+/// capture.
 template <class Exec>
 void warm_up(Exec const& exec, plan const& p)
 {
-    portable::launch("spla::warm_up", exec, exec.concurrency(), p.team_scratch_bytes, detail::no_work<Exec>{p.team_scratch_bytes});
+    portable::launch("spla::warm_up", exec, exec.concurrency(), p.team_scratch_bytes,
+                     detail::no_work<Exec>{p.team_scratch_bytes});
     exec.fence("spla::warm_up");
 }
 

@@ -43,7 +43,8 @@ std::optional<violation> check_attention(char const* call, problem const& p, Que
         require_extents(c, "output", tensor_of(output), p.batch, p.queries, p.query_heads, p.value_dim);
     if (extras.residual_query || extras.residual_key)
     {
-        require_extents(c, "residual_query", extras.residual_query, p.batch, p.queries, p.query_heads, p.residual_width());
+        require_extents(c, "residual_query", extras.residual_query, p.batch, p.queries, p.query_heads,
+                        p.residual_width());
         require_extents(c, "residual_key", extras.residual_key, p.batch, p.keys, p.key_heads, p.residual_width());
     }
     c.require(o.combine != combination_kind::separate || (extras.sparse && extras.residual), rule_kind::value,
@@ -52,20 +53,26 @@ std::optional<violation> check_attention(char const* call, problem const& p, Que
     bool same = true;
     for (int i = 0; i < 4; ++i) same = same && (!extras.sparse || extras.branch_extent[i] == branch[i]);
     c.require(same, rule_kind::shape, "extras.return_branches", extents(extras.branch_extent), extents(branch));
-    c.require(!extras.lse || (extras.lse_extent[0] == p.batch && extras.lse_extent[1] == p.queries && extras.lse_extent[2] == p.query_heads),
-              rule_kind::shape, "extras.return_lse", std::to_string(extras.lse_extent[0]) + " x " + std::to_string(extras.lse_extent[1]) +
-              " x " + std::to_string(extras.lse_extent[2]), "[batch, queries, query_heads]");
-    c.require(!extras.sparse_weight.data || (extras.weight_extent[0] == p.query_heads && extras.weight_extent[1] == p.value_dim),
-              rule_kind::shape, "extras.norm_weights", std::to_string(extras.weight_extent[0]) + " x " + std::to_string(extras.weight_extent[1]),
+    c.require(!extras.lse || (extras.lse_extent[0] == p.batch && extras.lse_extent[1] == p.queries &&
+                              extras.lse_extent[2] == p.query_heads),
+              rule_kind::shape, "extras.return_lse",
+              std::to_string(extras.lse_extent[0]) + " x " + std::to_string(extras.lse_extent[1]) + " x " +
+                  std::to_string(extras.lse_extent[2]),
+              "[batch, queries, query_heads]");
+    c.require(!extras.sparse_weight.data ||
+                  (extras.weight_extent[0] == p.query_heads && extras.weight_extent[1] == p.value_dim),
+              rule_kind::shape, "extras.norm_weights",
+              std::to_string(extras.weight_extent[0]) + " x " + std::to_string(extras.weight_extent[1]),
               "[query_heads, value_dim], both alike");
     std::int64_t const tiles = tile_count(p.queries, p.keys, window_of(o).tile);
-    c.require(!extras.given || extras.given_tiles >= tiles, rule_kind::shape, "extras.use_lists tiles", extras.given_tiles,
-              "at least " + std::to_string(tiles));
+    c.require(!extras.given || extras.given_tiles >= tiles, rule_kind::shape, "extras.use_lists tiles",
+              extras.given_tiles, "at least " + std::to_string(tiles));
     c.require(!extras.returned || extras.returned_tiles >= tiles, rule_kind::shape, "extras.return_lists tiles",
               extras.returned_tiles, "at least " + std::to_string(tiles));
     c.require(!extras.returned || extras.returned.capacity >= o.top_k, rule_kind::shape, "extras.return_lists entries",
               extras.returned.capacity, "at least top_k, " + std::to_string(o.top_k));
-    c.require(!extras.given || !extras.returned, rule_kind::value, "extras.return_lists", "given beside use_lists", "one of the two");
+    c.require(!extras.given || !extras.returned, rule_kind::value, "extras.return_lists", "given beside use_lists",
+              "one of the two");
     require_state(c, state, p, o);
     c.require(state.tokens <= p.keys, rule_kind::state, "key.extent(1)", p.keys,
               "at least the state's " + std::to_string(state.tokens) + " tokens");
@@ -82,9 +89,11 @@ std::optional<violation> check_attention(char const* call, problem const& p, Que
         c.require(end == state.state_end || end >= state.prefix_first, rule_kind::state, "query.extent(1)", p.queries,
                   "queries no further back than the last append, whose prefix states the state holds");
     }
-    if (o.share.kind == sharing_kind::first_query && !extras.given && first > 0 && first % bounds.tile != 0 && p.queries > 0)
+    if (o.share.kind == sharing_kind::first_query && !extras.given && first > 0 && first % bounds.tile != 0 &&
+        p.queries > 0)
         c.require(state.shared_tile == first / bounds.tile, rule_kind::state, "state.shared_tile", state.shared_tile,
-                  std::to_string(first / bounds.tile) + ": a call that starts inside a tile needs the list that the tile's first query made");
+                  std::to_string(first / bounds.tile) +
+                      ": a call that starts inside a tile needs the list that the tile's first query made");
     return c.found();
 }
 
@@ -107,7 +116,8 @@ auto make_call(problem const& p, Query const& query, Key const& key, Value const
     call.out.residual = extras.residual;
     call.out.lse = extras.lse;
     for (int i = 0; i < 3; ++i) call.out.lse_stride[i] = extras.lse_stride[i];
-    call.out.rule = {o.combine, static_cast<accumulator_t<Element>>(o.epsilon), extras.sparse_weight, extras.residual_weight};
+    call.out.rule = {o.combine, static_cast<accumulator_t<Element>>(o.epsilon), extras.sparse_weight,
+                     extras.residual_weight};
     call.given = extras.given;
     call.returned = extras.returned;
     call.sizes = p;
@@ -116,44 +126,50 @@ auto make_call(problem const& p, Query const& query, Key const& key, Value const
 } // namespace detail
 
 /// The first rule that prefill() with these arguments violates, or nothing.
-template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class MemorySpace, class Metric,
-          class FeatureMap, class Workspace>
+template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class MemorySpace,
+          class Metric, class FeatureMap, class Workspace>
 std::optional<violation> check_prefill(Exec const& exec, Query const& query, Key const& key, Value const& value,
                                        Output const& output, sequence_state<MemorySpace> const& state,
                                        options<Metric, FeatureMap> const& o, Workspace const& scratch,
                                        attention_extras<typename Query::non_const_value_type> const& extras = {})
 {
     problem const p = detail::describe(query, key, value, extras);
-    if (auto const found = detail::check_attention("prefill", p, query, key, value, output, state, o, extras)) return found;
+    if (auto const found = detail::check_attention("prefill", p, query, key, value, output, state, o, extras))
+        return found;
     detail::rule_checker c("prefill");
     detail::require_workspace(c, scratch, plan_prefill(exec, p, o).workspace_bytes);
     return c.found();
 }
 
-/// SPLA attention of L queries, the last of M tokens, over all M keys so far: a whole prompt, or a chunk after earlier ones.
+/// SPLA attention of L queries, the last of M tokens, over all M keys so far: a whole prompt, or a chunk after earlier
+/// ones.
 ///
-/// Shapes: query [batch, L, Hq, D], key [batch, M, Hk, D], value [batch, M, Hk, Dv], output [batch, L, Hq, Dv]; any strides, last
-/// dimension contiguous; Hq a multiple of Hk; query head h uses key head h / (Hq / Hk); query i sits at key position
-/// i + M - L. Tokens that the state does not hold yet (state.tokens < M) are appended by this call, in segments of
-/// options.segment_tokens; the queries must then be among them. A query that may see no key gets zeros (lse: -infinity).
-/// Work goes to `exec` in order; after warm_up() nothing is fenced or allocated. scratch: plan_prefill().workspace_bytes.
+/// Shapes: query [batch, L, Hq, D], key [batch, M, Hk, D], value [batch, M, Hk, Dv], output [batch, L, Hq, Dv]; any
+/// strides, last dimension contiguous; Hq a multiple of Hk; query head h uses key head h / (Hq / Hk); query i sits at
+/// key position i + M - L. Tokens that the state does not hold yet (state.tokens < M) are appended by this call, in
+/// segments of options.segment_tokens; the queries must then be among them. A query that may see no key gets zeros
+/// (lse: -infinity). Work goes to `exec` in order; after warm_up() nothing is fenced or allocated. scratch:
+/// plan_prefill().workspace_bytes.
 /// @throws argument_error  what check_prefill() returns; nothing is written then
-template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class MemorySpace, class Metric,
-          class FeatureMap, class Workspace>
+template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class MemorySpace,
+          class Metric, class FeatureMap, class Workspace>
 void prefill(Exec const& exec, Query const& query, Key const& key, Value const& value, Output const& output,
              sequence_state<MemorySpace>& state, options<Metric, FeatureMap> const& o, Workspace const& scratch,
              attention_extras<typename Query::non_const_value_type> const& extras = {})
 {
-    static_assert(accessible_from<Exec, Query, Key, Value, Output> && Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
+    static_assert(accessible_from<Exec, Query, Key, Value, Output> &&
+                      Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
                   "spla::prefill: every view and the state must be accessible from the execution space");
     using Element = element_t<typename Query::value_type>;
-    if (auto const found = check_prefill(exec, query, key, value, output, state, o, scratch, extras)) throw_violation(*found);
+    if (auto const found = check_prefill(exec, query, key, value, output, state, o, scratch, extras))
+        throw_violation(*found);
     problem const p = detail::describe(query, key, value, extras);
     auto call = detail::make_call(p, query, key, value, output, o, extras);
     call.how = plan_prefill(exec, p, o);
     backend::carve_workspace(call, scratch.data(), o);
     bool const residual = o.combine != combination_kind::sparse_only;
-    std::int64_t const whole = std::max<std::int64_t>(o.block, window_of(o).tile); // segments end at tile and block ends
+    std::int64_t const whole =
+        std::max<std::int64_t>(o.block, window_of(o).tile); // segments end at tile and block ends
     std::int64_t const first = p.keys - p.queries;
     std::int64_t const held = state.tokens;
     std::int64_t done = 0; // queries attended so far
@@ -170,7 +186,8 @@ void prefill(Exec const& exec, Query const& query, Key const& key, Value const& 
             for (std::int64_t part = 0; part < queries;)
             {
                 std::int64_t const count = std::min<std::int64_t>(queries - part, o.segment_tokens);
-                backend::attend_queries(exec, call, state, done + part, count, first + done + part + count, o, true, residual);
+                backend::attend_queries(exec, call, state, done + part, count, first + done + part + count, o, true,
+                                        residual);
                 part += count;
             }
             done += queries;

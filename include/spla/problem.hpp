@@ -12,12 +12,12 @@ namespace spla
 struct problem
 {
     std::int64_t batch = 1;
-    std::int64_t queries = 0;     ///< L: query tokens of this call
-    std::int64_t keys = 0;        ///< M: key tokens so far, those of this call included
-    std::int64_t query_heads = 1; ///< Hq
-    std::int64_t key_heads = 1;   ///< Hk, a divisor of Hq
-    std::int64_t head_dim = 64;   ///< D
-    std::int64_t value_dim = 64;  ///< Dv
+    std::int64_t queries = 0;      ///< L: query tokens of this call
+    std::int64_t keys = 0;         ///< M: key tokens so far, those of this call included
+    std::int64_t query_heads = 1;  ///< Hq
+    std::int64_t key_heads = 1;    ///< Hk, a divisor of Hq
+    std::int64_t head_dim = 64;    ///< D
+    std::int64_t value_dim = 64;   ///< Dv
     std::int64_t residual_dim = 0; ///< width of the residual branch's own queries and keys; 0: head_dim
     element_kind element = element_kind::float32;
 

@@ -11,7 +11,8 @@
 namespace spla
 {
 
-/// Where the parts of a sequence state lie in its buffer. Offsets in bytes, each a multiple of 256; made by state_layout_of().
+/// Where the parts of a sequence state lie in its buffer. Offsets in bytes, each a multiple of 256; made by
+/// state_layout_of().
 ///
 /// | part             | shape                                                    | type                      |
 /// |------------------|----------------------------------------------------------|---------------------------|
@@ -26,16 +27,16 @@ namespace spla
 struct state_layout
 {
     std::int64_t batch = 0, key_heads = 0, head_dim = 0, value_dim = 0, features = 0;
-    std::int64_t blocks = 0;  ///< capacity in complete blocks
-    std::int64_t slots = 0;   ///< prefix states held at once
+    std::int64_t blocks = 0; ///< capacity in complete blocks
+    std::int64_t slots = 0;  ///< prefix states held at once
     std::int64_t sub_blocks = 0, vectors = 0, top_k = 0;
     summary_storage storage = summary_storage::fp32;
     bool normalised = false;
     bool reads_keys = false;
     element_kind accumulator = element_kind::float32;
 
-    std::size_t summaries = 0, scales = 0, linear = 0, normaliser = 0, prefix = 0, prefix_normaliser = 0, shared_list = 0,
-                shared_length = 0;
+    std::size_t summaries = 0, scales = 0, linear = 0, normaliser = 0, prefix = 0, prefix_normaliser = 0,
+                shared_list = 0, shared_length = 0;
     std::size_t bytes = 0; ///< of the whole buffer
 
     friend bool operator==(state_layout const&, state_layout const&) = default;

@@ -13,19 +13,21 @@ namespace spla
 
 /// A Kokkos view of rank 4, [batch, token, head, dim], of a supported element type, in any layout.
 template <class V>
-concept tensor_view = Kokkos::is_view_v<V> && V::rank() == 4 && !std::is_void_v<element_t<typename V::value_type>>;
+concept tensor_view = Kokkos::is_view_v<V> && V::rank()
+== 4 && !std::is_void_v<element_t<typename V::value_type>>;
 
 /// The same, writable.
 template <class V>
 concept output_view = tensor_view<V> && !std::is_const_v<typename V::value_type>;
 
 template <class Exec, class... Views>
-inline constexpr bool accessible_from =
-    (Kokkos::SpaceAccessibility<Exec, typename Views::memory_space>::accessible && ...);
+inline constexpr bool accessible_from = (Kokkos::SpaceAccessibility<Exec, typename Views::memory_space>::accessible &&
+                                         ...);
 
 namespace detail
 {
-/// What kernels see of a view: a pointer and 64-bit strides; the last dimension is contiguous. Null where optional and absent.
+/// What kernels see of a view: a pointer and 64-bit strides; the last dimension is contiguous. Null where optional and
+/// absent.
 template <class T>
 struct tensor
 {
@@ -50,8 +52,8 @@ struct tensor
 };
 
 template <class V>
-using tensor_element = std::conditional_t<std::is_const_v<typename V::value_type>, element_t<typename V::value_type> const,
-                                          element_t<typename V::value_type>>;
+using tensor_element = std::conditional_t<std::is_const_v<typename V::value_type>,
+                                          element_t<typename V::value_type> const, element_t<typename V::value_type>>;
 
 template <tensor_view V>
 tensor<tensor_element<V>> tensor_of(V const& view)
@@ -83,7 +85,8 @@ struct output_tensor
     std::int64_t stride[3] = {0, 0, 0};
 
     KOKKOS_FUNCTION explicit operator bool() const { return data != nullptr; }
-    KOKKOS_FUNCTION void set(std::int64_t batch, std::int64_t token, std::int64_t head, std::int64_t d, accumulator x) const
+    KOKKOS_FUNCTION void set(std::int64_t batch, std::int64_t token, std::int64_t head, std::int64_t d,
+                             accumulator x) const
     {
         std::int64_t const at = batch * stride[0] + token * stride[1] + head * stride[2] + d;
         if (wide)
@@ -94,7 +97,8 @@ struct output_tensor
     KOKKOS_FUNCTION accumulator get(std::int64_t batch, std::int64_t token, std::int64_t head, std::int64_t d) const
     {
         std::int64_t const at = batch * stride[0] + token * stride[1] + head * stride[2] + d;
-        return wide ? static_cast<accumulator const*>(data)[at] : widen<accumulator>(static_cast<Element const*>(data)[at]);
+        return wide ? static_cast<accumulator const*>(data)[at]
+                    : widen<accumulator>(static_cast<Element const*>(data)[at]);
     }
 };
 

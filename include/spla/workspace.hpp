@@ -6,8 +6,8 @@
 namespace spla
 {
 
-/// Scratch bytes of one call, the caller's: at least plan.workspace_bytes, 256-byte aligned. One workspace may serve any
-/// number of calls in the order of one execution space instance.
+/// Scratch bytes of one call, the caller's: at least plan.workspace_bytes, 256-byte aligned. One workspace may serve
+/// any number of calls in the order of one execution space instance.
 template <class MemorySpace>
 using workspace = Kokkos::View<std::byte*, MemorySpace>;
 

@@ -21,7 +21,11 @@ struct arrays
     spla::block_list<Kokkos::View<std::int32_t****, Kokkos::LayoutRight, memory>,
                      Kokkos::View<std::int32_t***, Kokkos::LayoutRight, memory>>
         lists;
-    spla::problem sizes{.batch = 1, .queries = tokens, .keys = tokens, .query_heads = query_heads, .key_heads = 1,
+    spla::problem sizes{.batch = 1,
+                        .queries = tokens,
+                        .keys = tokens,
+                        .query_heads = query_heads,
+                        .key_heads = 1,
                         .element = spla::kind_of<Element>()};
 };
 

@@ -13,7 +13,8 @@
 namespace spla::detail
 {
 
-inline constexpr int score_panel = 64; ///< blocks scored together; panels start at multiples of it from the first competing block
+inline constexpr int score_panel =
+    64; ///< blocks scored together; panels start at multiples of it from the first competing block
 
 /// Scratch of one panel. Parts of a block: per sub-block, the mean's logit and each kept key's; variances beside.
 template <class T>
@@ -29,15 +30,15 @@ struct score_memory
 
 /// Logits and variances of every part for blocks [first, first + blocks).
 template <class Metric, class T, class Team>
-KOKKOS_FUNCTION void score_parts(Team const& team, summary_tensor const& s, int kept, std::int64_t batch, std::int64_t head,
-                                 std::int64_t first, int blocks, int rows, score_memory<T> const& m)
+KOKKOS_FUNCTION void score_parts(Team const& team, summary_tensor const& s, int kept, std::int64_t batch,
+                                 std::int64_t head, std::int64_t first, int blocks, int rows, score_memory<T> const& m)
 {
     int const width = static_cast<int>(s.head_dim);
     std::int64_t const plane = static_cast<std::int64_t>(rows) * score_panel;
     int const second = s.vectors - 1 - kept;
     auto const product_with = [&](T const* a, T* to) {
-        multiply<product::set>(team, rows, width, score_panel, row_set<T const>{a, width}, static_cast<T const*>(m.panel),
-                               score_panel, row_set<T>{to, score_panel});
+        multiply<product::set>(team, rows, width, score_panel, row_set<T const>{a, width},
+                               static_cast<T const*>(m.panel), score_panel, row_set<T>{to, score_panel});
     };
     for (int sub = 0; sub < s.sub_blocks; ++sub)
     {
@@ -118,9 +119,11 @@ struct row_parts
             if (part % (1 + kept) == 0)
             {
                 e = e * T(others);
-                if constexpr (Metric::expansion == expansion_kind::taylor && Metric::covariance != covariance_kind::none)
+                if constexpr (Metric::expansion == expansion_kind::taylor &&
+                              Metric::covariance != covariance_kind::none)
                 {
-                    T const factor = T(Scalar(1)) + load(m.variance + part / (1 + kept) * plane + row + j) * T(Scalar(0.5));
+                    T const factor =
+                        T(Scalar(1)) + load(m.variance + part / (1 + kept) * plane + row + j) * T(Scalar(0.5));
                     e = where_positive(factor, e * factor, T(Kokkos::Experimental::quiet_NaN_v<Scalar>));
                 }
             }
@@ -145,7 +148,8 @@ KOKKOS_FUNCTION T fold_parts(Team const& team, int sub_blocks, int kept, T other
         using pack = lanes<T, w>;
         row_parts<Metric, pack, T> const parts{m, plane, row, sub_blocks, kept, others};
         for (int part = 0; part < sub_blocks * (1 + kept); ++part)
-            for (int j = blocks; j < score_panel; ++j) m.logits[part * plane + row + j] = -Kokkos::Experimental::infinity_v<T>;
+            for (int j = blocks; j < score_panel; ++j)
+                m.logits[part * plane + row + j] = -Kokkos::Experimental::infinity_v<T>;
         pack top(reference);
         for (int j = 0; j < score_panel; j += w) top = max(top, parts.largest(j));
         for (int i = 0; i < w; ++i) reference = top[i] > reference ? top[i] : reference;
@@ -157,7 +161,8 @@ KOKKOS_FUNCTION T fold_parts(Team const& team, int sub_blocks, int kept, T other
         Kokkos::parallel_reduce(
             Kokkos::ThreadVectorRange(team, blocks), [&](int j, T& top) { top = max(top, parts.largest(j)); },
             Kokkos::Max<T>(reference));
-        Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, blocks), [&](int j) { mass[j] = parts.mass(j, reference); });
+        Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, blocks),
+                             [&](int j) { mass[j] = parts.mass(j, reference); });
     }
     return reference;
 }

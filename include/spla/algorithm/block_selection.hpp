@@ -26,17 +26,19 @@ KOKKOS_FUNCTION std::uint32_t kth_rank(Team const& team, float const* mass, int 
             for (int j = 0; j < n; ++j) count += rank_of(mass[j]) >= candidate;
         else
             Kokkos::parallel_reduce(
-                Kokkos::ThreadVectorRange(team, n), [&](int j, int& sum) { sum += rank_of(mass[j]) >= candidate; }, count);
+                Kokkos::ThreadVectorRange(team, n), [&](int j, int& sum) { sum += rank_of(mass[j]) >= candidate; },
+                count);
         if (count >= k) threshold = candidate;
     }
     return threshold;
 }
 
 /// Writes the selected blocks of one list (spec section 2): the top_k largest masses, cut by top_p, ascending, padded
-/// with -1. mass[j] belongs to block first + j; negative means "not finite". Returns the length. By one thread (vector).
+/// with -1. mass[j] belongs to block first + j; negative means "not finite". Returns the length. By one thread
+/// (vector).
 template <class Team>
-KOKKOS_FUNCTION int select_blocks(Team const& team, float const* mass, int n, int top_k, float top_p, std::int64_t first,
-                                  std::int32_t* list, int capacity)
+KOKKOS_FUNCTION int select_blocks(Team const& team, float const* mass, int n, int top_k, float top_p,
+                                  std::int64_t first, std::int32_t* list, int capacity)
 {
     int const k = n < top_k ? n : top_k;
     std::uint32_t const threshold = n > k && k > 0 ? kth_rank(team, mass, n, k) : 0u;
@@ -70,7 +72,8 @@ KOKKOS_FUNCTION int select_blocks(Team const& team, float const* mass, int n, in
                 double const goal = static_cast<double>(top_p) * total;
                 double sum = 0;
                 int keep = 0;
-                while (keep < taken && sum < goal) sum += mass[list[keep]] > 0.0f ? static_cast<double>(mass[list[keep]]) : 0.0, ++keep;
+                while (keep < taken && sum < goal)
+                    sum += mass[list[keep]] > 0.0f ? static_cast<double>(mass[list[keep]]) : 0.0, ++keep;
                 taken = keep;
                 for (int i = 1; i < taken; ++i)
                     for (int m = i; m > 0 && list[m - 1] > list[m]; --m) Kokkos::kokkos_swap(list[m - 1], list[m]);

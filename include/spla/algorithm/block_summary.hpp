@@ -58,7 +58,8 @@ struct summary_tensor
             scales[vector_number] = scale;
             for (std::int64_t d = 0; d < head_dim; ++d)
                 row<std::int8_t>(vector_number)[d] =
-                    scale > 0.0f ? static_cast<std::int8_t>(round_to_even(static_cast<float>(from[d]) / scale)) : std::int8_t(0);
+                    scale > 0.0f ? static_cast<std::int8_t>(round_to_even(static_cast<float>(from[d]) / scale))
+                                 : std::int8_t(0);
         }
     }
 };
@@ -82,19 +83,21 @@ summary_tensor summaries_of(State const& state)
 /// Loads vector `v` of sub-block `sub` of `blocks` consecutive summaries as a transposed panel [head_dim][leading].
 template <class T, class Team>
 KOKKOS_FUNCTION void load_summary_panel(Team const& team, summary_tensor const& s, std::int64_t batch,
-                                        std::int64_t first_block, int blocks, std::int64_t head, int sub, int v, T* panel,
-                                        int leading)
+                                        std::int64_t first_block, int blocks, std::int64_t head, int sub, int v,
+                                        T* panel, int leading)
 {
     int const width = static_cast<int>(s.head_dim);
     auto const number = [&](int j) { return s.number(batch, first_block + j, head, sub, v); };
     if (s.storage == summary_storage::fp32)
-        load_transposed(team, blocks, width, [&](int j) { return s.template row<float const>(number(j)); }, panel, leading);
+        load_transposed(
+            team, blocks, width, [&](int j) { return s.template row<float const>(number(j)); }, panel, leading);
     else if (s.storage == summary_storage::bf16)
-        load_transposed(team, blocks, width, [&](int j) { return s.template row<bfloat16 const>(number(j)); }, panel, leading);
+        load_transposed(
+            team, blocks, width, [&](int j) { return s.template row<bfloat16 const>(number(j)); }, panel, leading);
     else
     {
-        load_transposed(team, blocks, width, [&](int j) { return s.template row<std::int8_t const>(number(j)); }, panel,
-                        leading);
+        load_transposed(
+            team, blocks, width, [&](int j) { return s.template row<std::int8_t const>(number(j)); }, panel, leading);
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, width), [&](int d) {
             Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, blocks),
                                  [&](int j) { panel[d * leading + j] *= static_cast<T>(s.scales[number(j)]); });

@@ -22,7 +22,10 @@ KOKKOS_FUNCTION constexpr std::int64_t floor_divide(std::int64_t a, std::int64_t
 {
     return a >= 0 ? a / b : -((-a + b - 1) / b);
 }
-KOKKOS_FUNCTION constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+KOKKOS_FUNCTION constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b)
+{
+    return (a + b - 1) / b;
+}
 
 /// The window of one configuration: sizes that decide forced and competing blocks. Tokens are key positions.
 struct window

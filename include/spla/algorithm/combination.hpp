@@ -14,7 +14,10 @@ struct weight_tensor
 {
     T const* data = nullptr;
     std::int64_t stride = 0;
-    KOKKOS_FUNCTION T operator()(std::int64_t head, std::int64_t d) const { return data ? data[head * stride + d] : T(1); }
+    KOKKOS_FUNCTION T operator()(std::int64_t head, std::int64_t d) const
+    {
+        return data ? data[head * stride + d] : T(1);
+    }
 };
 
 template <class T>
@@ -33,10 +36,12 @@ struct combination_rule
         return T(1) / Kokkos::sqrt(sum / static_cast<T>(n) + epsilon);
     }
     /// Component d of the output.
-    KOKKOS_FUNCTION T operator()(std::int64_t head, int d, T sparse, T inverse_rms_sparse, T residual, T inverse_rms_residual) const
+    KOKKOS_FUNCTION T operator()(std::int64_t head, int d, T sparse, T inverse_rms_sparse, T residual,
+                                 T inverse_rms_residual) const
     {
         if (kind == combination_kind::sparse_only) return sparse;
-        return sparse_weight(head, d) * (sparse * inverse_rms_sparse) + residual_weight(head, d) * (residual * inverse_rms_residual);
+        return sparse_weight(head, d) * (sparse * inverse_rms_sparse) +
+               residual_weight(head, d) * (residual * inverse_rms_residual);
     }
 };
 

@@ -3,8 +3,9 @@
 #pragma once
 #include "panel_load.hpp"
 
-/// Softmax over blocks that come one after another: a row keeps its largest logit, the sum of exponentials below it, and
-/// an unscaled output; a new block rescales them only where the largest grows. An empty row is (-infinity, 0, zeros).
+/// Softmax over blocks that come one after another: a row keeps its largest logit, the sum of exponentials below it,
+/// and an unscaled output; a new block rescales them only where the largest grows. An empty row is (-infinity, 0,
+/// zeros).
 namespace spla::detail
 {
 
@@ -14,9 +15,11 @@ KOKKOS_INLINE_FUNCTION T lowest()
     return -Kokkos::Experimental::infinity_v<T>;
 }
 
-/// Replaces the logits x[0, visible) by exp(x - largest) (zeros up to `leading`), and updates the row. By one thread (vector).
+/// Replaces the logits x[0, visible) by exp(x - largest) (zeros up to `leading`), and updates the row. By one thread
+/// (vector).
 template <class T, class Team>
-KOKKOS_FUNCTION void absorb_logits(Team const& team, T* x, int visible, int leading, T& largest, T& sum, T* output, int columns)
+KOKKOS_FUNCTION void absorb_logits(Team const& team, T* x, int visible, int leading, T& largest, T& sum, T* output,
+                                   int columns)
 {
     T before = largest, now = before;
     T block_sum = T(0);
@@ -40,7 +43,8 @@ KOKKOS_FUNCTION void absorb_logits(Team const& team, T* x, int visible, int lead
     else
     {
         Kokkos::parallel_reduce(
-            Kokkos::ThreadVectorRange(team, visible), [&](int j, T& m) { m = x[j] > m ? x[j] : m; }, Kokkos::Max<T>(now));
+            Kokkos::ThreadVectorRange(team, visible), [&](int j, T& m) { m = x[j] > m ? x[j] : m; },
+            Kokkos::Max<T>(now));
         now = now > before ? now : before;
         Kokkos::parallel_reduce(
             Kokkos::ThreadVectorRange(team, leading),

@@ -12,9 +12,8 @@ namespace spla::detail
 
 /// True where a team is one thread with vector registers; false where it is many threads in lockstep.
 template <class Exec>
-inline constexpr bool runs_on_host = Kokkos::SpaceAccessibility<Exec, Kokkos::HostSpace>::accessible &&
-                                     Kokkos::SpaceAccessibility<Kokkos::DefaultHostExecutionSpace,
-                                                                typename Exec::memory_space>::accessible;
+inline constexpr bool runs_on_host = Kokkos::SpaceAccessibility<Exec, Kokkos::HostSpace>::accessible&&
+    Kokkos::SpaceAccessibility<Kokkos::DefaultHostExecutionSpace, typename Exec::memory_space>::accessible;
 
 template <class Exec, class T>
 inline constexpr int lanes_of = runs_on_host<Exec> ? native_lanes<T> : 1;
@@ -28,6 +27,32 @@ KOKKOS_FUNCTION constexpr std::int64_t padded(std::int64_t n)
 
 template <class Team>
 using space_of = typename Team::execution_space;
+
+/// Asks a core's second-level cache for a line. Not __builtin_prefetch on x86: GCC 12 takes a function that does
+/// nothing else for one without effect, and drops its calls.
+inline void prefetch_line([[maybe_unused]] void const* address)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+    __asm__ volatile("prefetcht1 %0" : : "m"(*static_cast<char const*>(address)));
+#elif defined(__GNUC__)
+    __builtin_prefetch(address, 0, 2);
+#endif
+}
+
+/// Asks for rows that will be loaded soon. Nothing on a GPU, whose other teams hide the wait.
+template <class Team, class Row>
+KOKKOS_FUNCTION void prefetch_rows([[maybe_unused]] Team const& team, [[maybe_unused]] int rows,
+                                   [[maybe_unused]] int width, [[maybe_unused]] Row const& row)
+{
+    if constexpr (runs_on_host<space_of<Team>>)
+    {
+        KOKKOS_IF_ON_HOST((for (int r = 0; r < rows; ++r) {
+            auto const* const from = row(r);
+            constexpr int line = 64 / static_cast<int>(sizeof(*from));
+            for (int d = 0; d < width; d += line) prefetch_line(from + d);
+        }))
+    }
+}
 
 /// to[r][0, leading) = row(r)[0, width) * factor, zeros behind. `row` maps a row number to a pointer.
 template <class T, class Team, class Row>
@@ -91,8 +116,8 @@ KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int width, Row 
 
 /// features[f][r] = phi of the r-th column of a transposed panel vectors[d][r]; both [*, leading].
 template <class T, class Team, class FeatureMap>
-KOKKOS_FUNCTION void apply_feature_map(Team const& team, FeatureMap const& phi, int columns, int width, T const* vectors,
-                                       T* features, int leading)
+KOKKOS_FUNCTION void apply_feature_map(Team const& team, FeatureMap const& phi, int columns, int width,
+                                       T const* vectors, T* features, int leading)
 {
     T* const from = const_cast<T*>(vectors);
     if constexpr (runs_on_host<space_of<Team>>)
@@ -100,7 +125,8 @@ KOKKOS_FUNCTION void apply_feature_map(Team const& team, FeatureMap const& phi, 
         constexpr int w = native_lanes<T>;
         using pack = lanes<T, w>;
         for (int r = 0; r < columns; r += w)
-            phi.template operator()<pack>(width, vector_of<pack>{from + r, leading}, vector_of<pack>{features + r, leading});
+            phi.template operator()<pack>(width, vector_of<pack>{from + r, leading},
+                                          vector_of<pack>{features + r, leading});
     }
     else
     {

@@ -33,14 +33,14 @@ inline constexpr int tile_packs = 2; // 8 accumulators of 16 registers
 #endif
 
 template <product Mode, int R, int C, class T>
-KOKKOS_FUNCTION void multiply_tile(int k, T const* const (&a)[R], T const* b, std::int64_t leading, T* const (&c)[R], int column)
+KOKKOS_FUNCTION void multiply_tile(int k, T const* const (&a)[R], T const* b, std::int64_t leading, T* const (&c)[R],
+                                   int column)
 {
     constexpr int w = native_lanes<T>;
     using pack = lanes<T, w>;
     pack sum[R][C];
     for (int r = 0; r < R; ++r)
-        for (int j = 0; j < C; ++j)
-            sum[r][j] = Mode == product::set ? pack(T(0)) : pack::load(c[r] + column + j * w);
+        for (int j = 0; j < C; ++j) sum[r][j] = Mode == product::set ? pack(T(0)) : pack::load(c[r] + column + j * w);
     T const* row = b + column;
     for (int i = 0; i < k; ++i, row += leading)
     {
@@ -62,8 +62,8 @@ KOKKOS_FUNCTION void multiply_tile(int k, T const* const (&a)[R], T const* b, st
 }
 
 template <product Mode, int R, class T>
-KOKKOS_FUNCTION void multiply_rows(int first, int k, int columns, row_set<T const> const& a, T const* b, std::int64_t leading,
-                   row_set<T> const& c)
+KOKKOS_FUNCTION void multiply_rows(int first, int k, int columns, row_set<T const> const& a, T const* b,
+                                   std::int64_t leading, row_set<T> const& c)
 {
     constexpr int w = native_lanes<T>;
     T const* from[R];
@@ -79,8 +79,8 @@ KOKKOS_FUNCTION void multiply_rows(int first, int k, int columns, row_set<T cons
     for (; column < columns; column += w) multiply_tile<Mode, R, 1>(k, from, b, leading, to, column);
 }
 
-/// C[i][0, columns) (+)= sum_k A[i][k] B[k][0, columns) for i in [0, rows). `columns` is a multiple of the lanes; on the
-/// host the rows of B and C are that long in memory.
+/// C[i][0, columns) (+)= sum_k A[i][k] B[k][0, columns) for i in [0, rows). `columns` is a multiple of the lanes; on
+/// the host the rows of B and C are that long in memory.
 template <product Mode, class T, class Team>
 KOKKOS_FUNCTION void multiply(Team const& team, int rows, int k, int columns, row_set<T const> const& a, T const* b,
                               std::int64_t leading, row_set<T> const& c)

@@ -7,7 +7,8 @@ namespace spla::detail
 {
 
 /// Eigenvalues and vectors of a symmetric n x n matrix by cyclic Jacobi rotations: on return matrix holds the
-/// eigenvalues on its diagonal and vectors the eigenvectors as columns. By one thread; O(n^3) a sweep, at most 24 sweeps.
+/// eigenvalues on its diagonal and vectors the eigenvectors as columns. By one thread; O(n^3) a sweep, at most 24
+/// sweeps.
 template <class T>
 KOKKOS_FUNCTION void symmetric_eigen(int n, T* matrix, T* vectors)
 {

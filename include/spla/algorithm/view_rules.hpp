@@ -19,13 +19,14 @@ void require_contiguous(rule_checker& c, char const* argument, V const& view)
 
 inline std::string extents(std::int64_t const (&e)[4])
 {
-    return "[" + std::to_string(e[0]) + ", " + std::to_string(e[1]) + ", " + std::to_string(e[2]) + ", " + std::to_string(e[3]) + "]";
+    return "[" + std::to_string(e[0]) + ", " + std::to_string(e[1]) + ", " + std::to_string(e[2]) + ", " +
+           std::to_string(e[3]) + "]";
 }
 
 /// The tensor has exactly these extents.
 template <class T>
-void require_extents(rule_checker& c, char const* argument, tensor<T> const& t, std::int64_t a, std::int64_t b, std::int64_t h,
-                     std::int64_t d)
+void require_extents(rule_checker& c, char const* argument, tensor<T> const& t, std::int64_t a, std::int64_t b,
+                     std::int64_t h, std::int64_t d)
 {
     std::int64_t const wanted[4] = {a, b, h, d};
     bool same = true;
@@ -43,8 +44,10 @@ void require_state(rule_checker& c, State const& state, problem const& p, option
               "that of make_sequence_state with this call's batch, heads, widths, element type and options");
     c.require(state.buffer().extent(0) >= state.layout().bytes, rule_kind::state, "state.buffer()",
               std::to_string(state.buffer().extent(0)) + " bytes", "at least " + std::to_string(state.layout().bytes));
-    c.require(p.keys / o.block <= state.layout().blocks, rule_kind::state, "state capacity in blocks", state.layout().blocks,
-              "at least " + std::to_string(p.keys / o.block) + ", the complete blocks of " + std::to_string(p.keys) + " keys");
+    c.require(p.keys / o.block <= state.layout().blocks, rule_kind::state, "state capacity in blocks",
+              state.layout().blocks,
+              "at least " + std::to_string(p.keys / o.block) + ", the complete blocks of " + std::to_string(p.keys) +
+                  " keys");
 }
 
 template <class Workspace>

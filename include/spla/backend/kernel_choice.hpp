@@ -103,7 +103,8 @@ void make_lists(Exec const& exec, detail::tensor<Element const> const& query, de
 /// Selection and both branches for queries [first, first + count) of the call, the last of which sits at keys - 1.
 template <class Exec, class Element, class State, class Metric, class FeatureMap>
 void attend_queries(Exec const& exec, attention_call<Element> const& call, State& state, std::int64_t first,
-                    std::int64_t count, std::int64_t keys, options<Metric, FeatureMap> const& o, bool exact, bool residual)
+                    std::int64_t count, std::int64_t keys, options<Metric, FeatureMap> const& o, bool exact,
+                    bool residual)
 {
     using T = accumulator_t<Element>;
     problem const& p = call.sizes;

@@ -64,7 +64,8 @@ sub_block_summary summarise(matrix const& keys, options<Metric, FeatureMap> cons
     c /= s.others;
     s.mean = stored(mean, storage);
     s.covariance = matrix::Zero(width, width);
-    if constexpr (Metric::covariance == covariance_kind::diagonal) s.covariance = stored(c.diagonal(), storage).asDiagonal();
+    if constexpr (Metric::covariance == covariance_kind::diagonal)
+        s.covariance = stored(c.diagonal(), storage).asDiagonal();
     if constexpr (Metric::covariance == covariance_kind::full)
         for (int d = 0; d < width; ++d) s.covariance.row(d) = stored(c.row(d), storage);
     if constexpr (Metric::covariance == covariance_kind::factors)
@@ -73,18 +74,19 @@ sub_block_summary summarise(matrix const& keys, options<Metric, FeatureMap> cons
         for (int r = 0; r < Metric::covariance_vectors(width) && r < width; ++r)
         {
             int const i = width - 1 - r; // ascending eigenvalues
-            vector const factor = stored(std::sqrt(std::max(0.0, eigen.eigenvalues()[i])) * eigen.eigenvectors().col(i), storage);
+            vector const factor =
+                stored(std::sqrt(std::max(0.0, eigen.eigenvalues()[i])) * eigen.eigenvectors().col(i), storage);
             s.covariance += factor * factor.transpose();
         }
     }
     return s;
 }
 
-/// Log score a_b(q) of spec section 2; `error` returns a bound on what rounding (storage in `storage`, arithmetic with unit
-/// `unit`) may move it by.
+/// Log score a_b(q) of spec section 2; `error` returns a bound on what rounding (storage in `storage`, arithmetic with
+/// unit `unit`) may move it by.
 template <class Metric, class FeatureMap>
-double log_score(vector const& q, std::vector<sub_block_summary> const& block, double s, options<Metric, FeatureMap> const&,
-                 double unit, double stored_unit, double& error)
+double log_score(vector const& q, std::vector<sub_block_summary> const& block, double s,
+                 options<Metric, FeatureMap> const&, double unit, double stored_unit, double& error)
 {
     double const infinity = std::numeric_limits<double>::infinity();
     std::vector<double> parts;
@@ -96,8 +98,9 @@ double log_score(vector const& q, std::vector<sub_block_summary> const& block, d
         double const v = s * s * q.dot(sub.covariance * q);
         double const mean_error = s * (growth + stored_unit) * q.cwiseAbs().dot(sub.mean.cwiseAbs()) +
                                   s * stored_unit * q.cwiseAbs().sum() * sub.mean.cwiseAbs().maxCoeff();
-        double const v_error = s * s * (2 * growth + 4 * stored_unit) * q.cwiseAbs().dot(sub.covariance.cwiseAbs() * q.cwiseAbs()) +
-                               2 * s * s * stored_unit * q.cwiseAbs().sum() * q.cwiseAbs().sum() * sub.covariance.cwiseAbs().maxCoeff();
+        double const v_error =
+            s * s * (2 * growth + 4 * stored_unit) * q.cwiseAbs().dot(sub.covariance.cwiseAbs() * q.cwiseAbs()) +
+            2 * s * s * stored_unit * q.cwiseAbs().sum() * q.cwiseAbs().sum() * sub.covariance.cwiseAbs().maxCoeff();
         bool const taylor = Metric::expansion == expansion_kind::taylor;
         parts.push_back(std::log(sub.others) + mean + (taylor ? std::log(1 + v / 2) : v / 2));
         error = std::max(error, mean_error + v_error / 2);
@@ -140,7 +143,8 @@ selection select(sequence const& x, options<Metric, FeatureMap> const& o, summar
                 summary[h].emplace_back();
                 int const size = o.block / o.sub_blocks;
                 for (int sub = 0; sub < o.sub_blocks; ++sub)
-                    summary[h].back().push_back(summarise(x.key[h].middleRows(b * o.block + sub * size, size), o, storage));
+                    summary[h].back().push_back(
+                        summarise(x.key[h].middleRows(b * o.block + sub * size, size), o, storage));
             }
     selection made;
     std::int64_t const t = window_of(o).tile;
@@ -152,7 +156,8 @@ selection select(sequence const& x, options<Metric, FeatureMap> const& o, summar
         std::vector<std::int64_t> scoring;
         std::int64_t const from = std::max(begin, x.position(0)), to = std::min(begin + t, x.keys());
         for (std::int64_t p = from; p < to; ++p)
-            if (o.share.kind == sharing_kind::tile_sum ? (p - begin) % o.share.score_every == 0 : p == from) scoring.push_back(p);
+            if (o.share.kind == sharing_kind::tile_sum ? (p - begin) % o.share.score_every == 0 : p == from)
+                scoring.push_back(p);
         if (scoring.empty() && from < to) scoring.push_back(from);
         auto const [first, end] = competing_blocks(begin, o);
         made.first.push_back(first);
@@ -174,7 +179,8 @@ selection select(sequence const& x, options<Metric, FeatureMap> const& o, summar
                         if constexpr (Metric::reads_keys)
                         {
                             vector const logits = s * x.key[h].middleRows(b * o.block, o.block) * q;
-                            a[b - first] = logits.maxCoeff() + std::log((logits.array() - logits.maxCoeff()).exp().sum());
+                            a[b - first] =
+                                logits.maxCoeff() + std::log((logits.array() - logits.maxCoeff()).exp().sum());
                             error += s * (q.size() + 8.0) * unit *
                                      (x.key[h].middleRows(b * o.block, o.block).cwiseAbs() * q.cwiseAbs()).maxCoeff();
                         }

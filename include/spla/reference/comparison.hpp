@@ -26,8 +26,10 @@ struct comparison
         bool const both_low = std::isinf(value) && std::isinf(truth) && (value < 0) == (truth < 0);
         double const error = both_low ? 0.0 : std::abs(value - truth);
         bool const within = error <= bound;
-        double const quotient = bound > 0 ? error / bound : (error == 0 ? 0.0 : std::numeric_limits<double>::infinity());
-        double const ratio = std::isnan(quotient) ? std::numeric_limits<double>::infinity() : quotient; // NaN is the worst there is
+        double const quotient =
+            bound > 0 ? error / bound : (error == 0 ? 0.0 : std::numeric_limits<double>::infinity());
+        double const ratio =
+            std::isnan(quotient) ? std::numeric_limits<double>::infinity() : quotient; // NaN is the worst there is
         if (!within) ++failed;
         if ((!within && passed) || ratio > worst)
         {
@@ -49,13 +51,14 @@ struct comparison
         }
         for (Eigen::Index r = 0; r < truth.rows(); ++r)
             for (Eigen::Index c = 0; c < truth.cols(); ++c)
-                add(values(r, c), truth(r, c), bound(r, c), name + "(" + std::to_string(r) + ", " + std::to_string(c) + ")");
+                add(values(r, c), truth(r, c), bound(r, c),
+                    name + "(" + std::to_string(r) + ", " + std::to_string(c) + ")");
     }
     std::string text() const
     {
         std::ostringstream s;
-        s << (passed ? "within bounds" : "OUT OF BOUNDS") << ": " << compared << " compared, " << failed << " outside, worst " << worst
-          << " of its bound at " << where;
+        s << (passed ? "within bounds" : "OUT OF BOUNDS") << ": " << compared << " compared, " << failed
+          << " outside, worst " << worst << " of its bound at " << where;
         return s.str();
     }
 };

@@ -33,10 +33,13 @@ matrix features(FeatureMap const& phi, matrix const& x)
     return f;
 }
 
-/// Relative growth of rounding errors of unit u in a sum of n terms, in any order: lambda sqrt(n) u, which independent errors
-/// exceed with a probability below 2 exp(-lambda^2 / 2), 3e-8 for lambda = 6 (Higham and Mary, SIAM J. Sci. Comput. 41, 2019),
-/// and never more than the certain n u. 16 u stand for the few roundings of each term.
-inline double sum_growth(double n, double u) { return (std::min(n, 6 * std::sqrt(n)) + 16) * u; }
+/// Relative growth of rounding errors of unit u in a sum of n terms, in any order: lambda sqrt(n) u, which independent
+/// errors exceed with a probability below 2 exp(-lambda^2 / 2), 3e-8 for lambda = 6 (Higham and Mary, SIAM J. Sci.
+/// Comput. 41, 2019), and never more than the certain n u. 16 u stand for the few roundings of each term.
+inline double sum_growth(double n, double u)
+{
+    return (std::min(n, 6 * std::sqrt(n)) + 16) * u;
+}
 
 /// Spec sections 3 to 5 for given lists. u is the kernel's unit roundoff, u_out that of the stored outputs.
 template <class Metric, class FeatureMap>
@@ -57,7 +60,8 @@ attention attend(sequence const& x, lists const& chosen, options<Metric, Feature
         matrix const phi_k = features(o.feature_map, x.residual_key[h]);
         matrix sparse = matrix::Zero(x.queries(), dv), residual = sparse, output = sparse;
         matrix sparse_bound = sparse, residual_bound = sparse, output_bound = sparse;
-        vector lse = vector::Constant(x.queries(), -std::numeric_limits<double>::infinity()), lse_bound = vector::Zero(x.queries());
+        vector lse = vector::Constant(x.queries(), -std::numeric_limits<double>::infinity()),
+               lse_bound = vector::Zero(x.queries());
         for (std::int64_t i = 0; i < x.queries(); ++i)
         {
             std::int64_t const p = x.position(i);
@@ -72,14 +76,16 @@ attention attend(sequence const& x, lists const& chosen, options<Metric, Feature
             double largest = -std::numeric_limits<double>::infinity(), logit_error = 0;
             for (int b = 0; b <= own; ++b)
                 if (!competes(b) || selected(b))
-                    for (std::int64_t j = static_cast<std::int64_t>(b) * o.block; j < std::min<std::int64_t>((b + 1) * std::int64_t{o.block}, p + 1); ++j)
+                    for (std::int64_t j = static_cast<std::int64_t>(b) * o.block;
+                         j < std::min<std::int64_t>((b + 1) * std::int64_t{o.block}, p + 1); ++j)
                         seen.push_back(j);
             std::vector<double> logits;
             for (std::int64_t j : seen)
             {
                 logits.push_back(s * x.query[head].row(i).dot(key.row(j)));
                 largest = std::max(largest, logits.back());
-                logit_error = std::max(logit_error, std::abs(s) * x.query[head].row(i).cwiseAbs().dot(key.row(j).cwiseAbs()));
+                logit_error =
+                    std::max(logit_error, std::abs(s) * x.query[head].row(i).cwiseAbs().dot(key.row(j).cwiseAbs()));
             }
             logit_error *= sum_growth(static_cast<double>(key.cols()), u);
             double sum = 0;
@@ -113,13 +119,14 @@ attention attend(sequence const& x, lists const& chosen, options<Metric, Feature
                     residual.row(i) += product * value.row(j);
                     denominator += product;
                 }
-            // Products over the features, then the sum over all competing keys and that over the selected, which is no larger: the
-            // subtraction cannot do better.
+            // Products over the features, then the sum over all competing keys and that over the selected, which is no
+            // larger: the subtraction cannot do better.
             double const growth = sum_growth(static_cast<double>(phi_q.cols()), u) + 2 * sum_growth(keys, u);
             vector bound = growth * all;
             if (o.normalised && !everything)
             {
-                double const error = (growth + 128 * u) * denominator_magnitude; // room for the bound by which a kernel decides
+                double const error =
+                    (growth + 128 * u) * denominator_magnitude; // room for the bound by which a kernel decides
                 if (std::abs(denominator) > error)
                 {
                     residual.row(i) /= denominator;
@@ -150,15 +157,20 @@ attention attend(sequence const& x, lists const& chosen, options<Metric, Feature
                 // d(x / rms(x)): the row's own error, and that of the norm, which is no larger than the row's largest.
                 double const norm_error = o.combine == combination_kind::rms_sum ? 1.0 : 0.0;
                 double const e_o = sparse_bound.row(i).maxCoeff(), e_r = residual_bound.row(i).maxCoeff();
-                double const from_o = scale_o * (sparse_bound(i, d) + norm_error * e_o * std::abs(sparse(i, d)) * scale_o);
-                double const from_r = scale_r * (residual_bound(i, d) + norm_error * e_r * std::abs(residual(i, d)) * scale_r);
-                output_bound(i, d) = alone ? sparse_bound(i, d)
-                                           : std::abs(ws) * from_o + std::abs(wr) * from_r + (u_out + 16 * u) * std::abs(output(i, d)) +
-                                                 16 * u * (std::abs(ws * sparse(i, d) * scale_o) + std::abs(wr * residual(i, d) * scale_r));
+                double const from_o =
+                    scale_o * (sparse_bound(i, d) + norm_error * e_o * std::abs(sparse(i, d)) * scale_o);
+                double const from_r =
+                    scale_r * (residual_bound(i, d) + norm_error * e_r * std::abs(residual(i, d)) * scale_r);
+                output_bound(i, d) =
+                    alone ? sparse_bound(i, d)
+                          : std::abs(ws) * from_o + std::abs(wr) * from_r + (u_out + 16 * u) * std::abs(output(i, d)) +
+                                16 * u *
+                                    (std::abs(ws * sparse(i, d) * scale_o) + std::abs(wr * residual(i, d) * scale_r));
             }
         }
         a.sparse.push_back(sparse), a.residual.push_back(residual), a.output.push_back(output);
-        a.sparse_bound.push_back(sparse_bound), a.residual_bound.push_back(residual_bound), a.output_bound.push_back(output_bound);
+        a.sparse_bound.push_back(sparse_bound), a.residual_bound.push_back(residual_bound),
+            a.output_bound.push_back(output_bound);
         a.lse.push_back(lse), a.lse_bound.push_back(lse_bound);
     }
     return a;

@@ -14,8 +14,8 @@ std::vector<matrix> heads_of(V const& view, std::int64_t batch)
     using Element = element_t<typename V::value_type>;
     // Packed where it lies first: strided views do not cross memory spaces.
     Kokkos::View<typename V::non_const_value_type****, Kokkos::LayoutRight, typename V::memory_space> const packed(
-        Kokkos::view_alloc(Kokkos::WithoutInitializing, "spla::reference::packed"), view.extent(0), view.extent(1), view.extent(2),
-        view.extent(3));
+        Kokkos::view_alloc(Kokkos::WithoutInitializing, "spla::reference::packed"), view.extent(0), view.extent(1),
+        view.extent(2), view.extent(3));
     Kokkos::deep_copy(packed, view);
     auto const host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, packed);
     std::vector<matrix> heads;

@@ -13,9 +13,6 @@ template <class Exec, class FeatureMap, class Element>
 struct attention_kernel : attention_tile<Exec, FeatureMap, Element>
 {
     using tile_type = attention_tile<Exec, FeatureMap, Element>;
-    using typename tile_type::memory;
-    using typename tile_type::T;
-    using typename tile_type::team_type;
     using tile_type::columns;
     using tile_type::key;
     using tile_type::leading;
@@ -28,6 +25,9 @@ struct attention_kernel : attention_tile<Exec, FeatureMap, Element>
     using tile_type::residual_query;
     using tile_type::scratch_bytes;
     using tile_type::shape;
+    using typename tile_type::memory;
+    using typename tile_type::T;
+    using typename tile_type::team_type;
 
     KOKKOS_FUNCTION void operator()(team_type const& team) const
     {
@@ -78,7 +78,8 @@ private:
             team.team_barrier();
         }
         if (shape.exact)
-            detail::load_panel(team, rows, shape.width, row_of(query), static_cast<T>(shape.scale), m.query, shape.width);
+            detail::load_panel(team, rows, shape.width, row_of(query), static_cast<T>(shape.scale), m.query,
+                               shape.width);
     }
 
     /// Visits forced, selected and (direct mode) unselected blocks in ascending order.
@@ -92,7 +93,9 @@ private:
                 walk_token& token = m.token[t];
                 std::int64_t const tile = (position + t) / shape.bounds.tile - shape.first_tile;
                 token.list = list ? list.list(batch, tile, head) : nullptr;
-                token.length = list ? static_cast<int>(Kokkos::min<std::int64_t>(list.length(batch, tile, head), list.capacity)) : 0;
+                token.length =
+                    list ? static_cast<int>(Kokkos::min<std::int64_t>(list.length(batch, tile, head), list.capacity))
+                         : 0;
                 open_walk(token, competing, shape.mode, shape.may_read_unselected);
             });
         });
@@ -111,31 +114,39 @@ private:
         bool const all_complete = m.counts[0] != 0;
         bool const any_direct = m.counts[1] != 0;
         team.team_barrier();
-        int const rows = tokens * shape.group;
-        std::int64_t step = 0;
-        auto const mine = [&] { // does this run own the next visited block?
-            std::int64_t const number = step++;
-            return shape.blocks_per_run == 0 || number / shape.blocks_per_run == run;
-        };
         std::int64_t const sinks = Kokkos::min<std::int64_t>(shape.bounds.sink_blocks, own + 1);
-        for (std::int64_t b = 0; b < sinks && shape.exact; ++b)
-            if (mine()) attend_all(team, m, batch, head, b, position, rows);
-        for (std::int64_t last = competing.begin - 1; !(all_complete && !shape.exact);)
+        auto const following = [&](std::int64_t b) -> std::int64_t { // the next visited block; -1 at the end
+            if (shape.exact && b + 1 < sinks) return b + 1;
+            std::int64_t const chosen =
+                next_block(m, competing, Kokkos::max(b, competing.begin - 1), tokens, any_direct && shape.residual);
+            if (chosen >= 0) return chosen;
+            std::int64_t const forced = Kokkos::max(b + 1, Kokkos::max(competing.end, sinks));
+            return shape.exact && forced <= own ? forced : -1;
+        };
+        auto const mine = [&](std::int64_t step) { // does this run own the visited block of this number?
+            return shape.blocks_per_run == 0 || step / shape.blocks_per_run == run;
+        };
+        std::int64_t b = all_complete && !shape.exact ? -1 : following(-1);
+        for (std::int64_t step = 0; b >= 0; ++step)
         {
-            std::int64_t const b = next_block(m, competing, last, tokens, any_direct && shape.residual);
-            if (b < 0) break;
-            last = b;
-            team.team_barrier();
-            if (mine()) visit(team, m, batch, head, b, tokens);
+            std::int64_t const next = following(b);
+            team.team_barrier(); // all have looked before a visit moves the cursors
+            if (mine(step))
+            {
+                if (next >= 0 && mine(step + 1)) this->prefetch(team, batch, head, next);
+                if (competing.contains(b))
+                    visit(team, m, batch, head, b, tokens);
+                else
+                    attend_all(team, m, batch, head, b, position, tokens * shape.group);
+            }
+            b = next;
         }
-        for (std::int64_t b = Kokkos::max(competing.end, sinks); b <= own && shape.exact; ++b)
-            if (mine()) attend_all(team, m, batch, head, b, position, rows);
         if (shape.residual && run == 0 && !all_complete) this->add_state(team, m, batch, head, competing, tokens);
     }
 
     /// The next block above `last` that any token of the tile wants; -1 at the end. Every thread finds the same.
-    KOKKOS_FUNCTION std::int64_t next_block(memory const& m, block_range const& competing, std::int64_t last, int tokens,
-                                            bool all) const
+    KOKKOS_FUNCTION std::int64_t next_block(memory const& m, block_range const& competing, std::int64_t last,
+                                            int tokens, bool all) const
     {
         if (all) return last + 1 < competing.end ? last + 1 : -1;
         std::int64_t next = -1;
@@ -148,9 +159,10 @@ private:
         return next;
     }
 
-    /// One competing block: rows that selected it attend to it and subtract it; rows in direct mode that did not, add it.
-    KOKKOS_FUNCTION void visit(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head, std::int64_t b,
-                               int tokens) const
+    /// One competing block: rows that selected it attend to it and subtract it; rows in direct mode that did not, add
+    /// it.
+    KOKKOS_FUNCTION void visit(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                               std::int64_t b, int tokens) const
     {
         Kokkos::single(Kokkos::PerTeam(team), [&] {
             int attend = 0, subtract = 0, add = 0;
@@ -187,8 +199,9 @@ private:
         detail::apply_feature_map(team, phi, leading(), shape.residual_width, m.keys, m.key_features, leading());
         int const rows = tokens * shape.group;
         // State form pays where every row of a large tile selected the block: F Dv / (F + Dv) rows (spec section 4).
-        if (shape.runs == 1 && subtract == rows && static_cast<std::int64_t>(rows) * (shape.features + shape.value_dim) >
-                                    static_cast<std::int64_t>(shape.features) * shape.value_dim)
+        if (shape.runs == 1 && subtract == rows &&
+            static_cast<std::int64_t>(rows) * (shape.features + shape.value_dim) >
+                static_cast<std::int64_t>(shape.features) * shape.value_dim)
             this->subtract_block_state(team, m, keys);
         else
             this->template residual_rows<detail::product::subtract>(team, m, subtract, m.subtract, keys);

@@ -15,17 +15,17 @@ struct attention_shape
     std::int64_t batch, queries, keys, key_heads;
     int group, width, residual_width, features, value_dim;
     window bounds;
-    std::int64_t first_tile;  ///< tile (position / T) of the first list
+    std::int64_t first_tile; ///< tile (position / T) of the first list
     double scale;
-    bool exact = true;        ///< compute the exact branch
-    bool residual = true;     ///< compute the residual branch
-    bool same_keys = false;   ///< the residual branch has the exact branch's keys
+    bool exact = true;      ///< compute the exact branch
+    bool residual = true;   ///< compute the residual branch
+    bool same_keys = false; ///< the residual branch has the exact branch's keys
     bool normalised = false;
     residual_mode mode = residual_mode::automatic;
     bool may_read_unselected = false;
-    int tokens_per_item = 1;  ///< tokens of one work item; never across a block boundary
-    int runs = 1;             ///< logical runs of blocks, each a work item of its own
-    int blocks_per_run = 0;   ///< visited blocks of one run; 0: all
+    int tokens_per_item = 1; ///< tokens of one work item; never across a block boundary
+    int runs = 1;            ///< logical runs of blocks, each a work item of its own
+    int blocks_per_run = 0;  ///< visited blocks of one run; 0: all
 
     KOKKOS_FUNCTION std::int64_t first_position() const { return keys - queries; }
     /// Queries before position 0, which see nothing.
@@ -68,7 +68,9 @@ struct attention_outputs
     {
         attention_outputs part = *this;
         auto const move = [first](detail::output_tensor<Element>& t) {
-            if (t) t.data = static_cast<char*>(t.data) + first * t.stride[1] * static_cast<std::int64_t>(t.wide ? sizeof(T) : sizeof(Element));
+            if (t)
+                t.data = static_cast<char*>(t.data) +
+                         first * t.stride[1] * static_cast<std::int64_t>(t.wide ? sizeof(T) : sizeof(Element));
         };
         move(part.output), move(part.sparse), move(part.residual);
         if (part.lse) part.lse += first * lse_stride[1];

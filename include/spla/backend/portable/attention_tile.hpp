@@ -28,15 +28,15 @@ struct attention_tile
 
     struct memory
     {
-        T *query, *query_features;            ///< [rows][width], [rows][features]
-        T *keys, *key_features, *values;      ///< [width][block], [features][block], [block][value]
-        T *logits, *products;                 ///< [rows][block]
-        T *output, *residual;                 ///< [rows][value]
+        T *query, *query_features;                  ///< [rows][width], [rows][features]
+        T *keys, *key_features, *values;            ///< [width][block], [features][block], [block][value]
+        T *logits, *products;                       ///< [rows][block]
+        T *output, *residual;                       ///< [rows][value]
         T *largest, *sum, *denominator, *magnitude; ///< [rows]
-        T *state, *state_normaliser;          ///< the tile's own state: state minus blocks that all its tokens selected
-        int *attend, *subtract, *add;         ///< row numbers that take part in a step
-        int *counts;                          ///< how many of each; whether the tile has a state of its own
-        walk_token* token;                    ///< [tokens]
+        T *state, *state_normaliser;  ///< the tile's own state: state minus blocks that all its tokens selected
+        int *attend, *subtract, *add; ///< row numbers that take part in a step
+        int* counts;                  ///< how many of each; whether the tile has a state of its own
+        walk_token* token;            ///< [tokens]
         std::int64_t bytes;
     };
 
@@ -73,18 +73,34 @@ struct attention_tile
         return m;
     }
 
+    /// Asks the cache for a block that is visited next.
+    KOKKOS_FUNCTION void prefetch(team_type const& team, std::int64_t batch, std::int64_t head, std::int64_t b) const
+    {
+        std::int64_t const token = b * shape.bounds.block;
+        int const keys = static_cast<int>(Kokkos::min<std::int64_t>(shape.bounds.block, shape.keys - token));
+        auto const rows_of = [&](detail::tensor<Element const> const& from) {
+            return [&from, batch, head, token](int r) { return from.row(batch, token + r, head); };
+        };
+        detail::prefetch_rows(team, keys, shape.value_dim, rows_of(value));
+        if (shape.exact) detail::prefetch_rows(team, keys, shape.width, rows_of(key));
+        if (shape.residual && !(shape.exact && shape.same_keys))
+            detail::prefetch_rows(team, keys, shape.residual_width, rows_of(residual_key));
+    }
+
     KOKKOS_FUNCTION void load_values(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
                                      std::int64_t b, int keys) const
     {
         std::int64_t const token = b * shape.bounds.block;
-        detail::load_panel(team, keys, shape.value_dim, [&](int r) { return value.row(batch, token + r, head); }, T(1), m.values,
-                           columns());
+        detail::load_panel(
+            team, keys, shape.value_dim, [&](int r) { return value.row(batch, token + r, head); }, T(1), m.values,
+            columns());
     }
-    KOKKOS_FUNCTION void load_keys(team_type const& team, memory const& m, detail::tensor<Element const> const& from, int width,
-                                   std::int64_t batch, std::int64_t head, std::int64_t b, int keys) const
+    KOKKOS_FUNCTION void load_keys(team_type const& team, memory const& m, detail::tensor<Element const> const& from,
+                                   int width, std::int64_t batch, std::int64_t head, std::int64_t b, int keys) const
     {
         std::int64_t const token = b * shape.bounds.block;
-        detail::load_transposed(team, keys, width, [&](int r) { return from.row(batch, token + r, head); }, m.keys, leading());
+        detail::load_transposed(
+            team, keys, width, [&](int r) { return from.row(batch, token + r, head); }, m.keys, leading());
     }
 
     /// Exact attention of the indexed rows to `keys` keys that all of them see; keys and values are loaded.
@@ -100,14 +116,15 @@ struct attention_tile
                                   m.output + static_cast<std::int64_t>(r) * columns(), columns());
         });
         team.team_barrier();
-        detail::multiply<detail::product::add>(team, rows, keys, columns(), detail::row_set<T const>{m.logits, leading()},
-                                               static_cast<T const*>(m.values), columns(),
-                                               detail::row_set<T>{m.output, columns(), index});
+        detail::multiply<detail::product::add>(
+            team, rows, keys, columns(), detail::row_set<T const>{m.logits, leading()}, static_cast<T const*>(m.values),
+            columns(), detail::row_set<T>{m.output, columns(), index});
     }
 
     /// Token form: R (-)+= phi(q) phi(k)^T v over the loaded block.
     template <detail::product Sign>
-    KOKKOS_FUNCTION void residual_rows(team_type const& team, memory const& m, int rows, int const* index, int keys) const
+    KOKKOS_FUNCTION void residual_rows(team_type const& team, memory const& m, int rows, int const* index,
+                                       int keys) const
     {
         if (rows == 0) return;
         detail::row_set<T> const products{m.logits, leading()};
@@ -131,7 +148,8 @@ struct attention_tile
             team.team_barrier();
         }
         detail::multiply<Sign>(team, rows, keys, columns(), detail::row_set<T const>{m.logits, leading()},
-                               static_cast<T const*>(m.values), columns(), detail::row_set<T>{m.residual, columns(), index});
+                               static_cast<T const*>(m.values), columns(),
+                               detail::row_set<T>{m.residual, columns(), index});
     }
 
     /// State form: the tile's own state -= phi(K)^T V of the loaded block (accumulated as a sum to be subtracted once).
@@ -144,9 +162,9 @@ struct attention_tile
             Kokkos::single(Kokkos::PerTeam(team), [&] { m.counts[3] = 1; });
             team.team_barrier();
         }
-        detail::multiply<detail::product::add>(team, shape.features, keys, columns(),
-                                               detail::row_set<T const>{m.key_features, leading()},
-                                               static_cast<T const*>(m.values), columns(), detail::row_set<T>{m.state, columns()});
+        detail::multiply<detail::product::add>(
+            team, shape.features, keys, columns(), detail::row_set<T const>{m.key_features, leading()},
+            static_cast<T const*>(m.values), columns(), detail::row_set<T>{m.state, columns()});
         if (shape.normalised)
         {
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, shape.features), [&](int f) {
@@ -191,8 +209,9 @@ struct attention_tile
             normaliser = m.state_normaliser;
         }
         detail::multiply<detail::product::add>(team, rows, shape.features, columns(),
-                                               detail::row_set<T const>{m.query_features, shape.features, m.subtract}, matrix,
-                                               columns(), detail::row_set<T>{m.residual, columns(), m.subtract});
+                                               detail::row_set<T const>{m.query_features, shape.features, m.subtract},
+                                               matrix, columns(),
+                                               detail::row_set<T>{m.residual, columns(), m.subtract});
         if (!shape.normalised) return;
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int i) {
             Kokkos::single(Kokkos::PerThread(team), [&] {

@@ -1,11 +1,12 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "../../block_list.hpp"
 #include "../../algorithm/causal_bounds.hpp"
+#include "../../block_list.hpp"
 
 /// The blocks that a tile of neighbouring tokens visits, in ascending order, and which tokens visit each for what: the
-/// per-token lists of the tile merged on the fly, so that a block's keys are loaded once for all tokens that selected it.
+/// per-token lists of the tile merged on the fly, so that a block's keys are loaded once for all tokens that selected
+/// it.
 namespace spla::portable
 {
 
@@ -40,8 +41,9 @@ KOKKOS_INLINE_FUNCTION void open_walk(walk_token& token, block_range const& comp
     token.cursor = 0;
     std::int64_t const unselected = competing.count() - token.selected;
     token.complete = unselected == 0;
-    token.direct = !token.complete && (mode == residual_mode::direct || (mode == residual_mode::automatic &&
-                                                                         may_read_unselected && unselected < token.selected));
+    token.direct =
+        !token.complete && (mode == residual_mode::direct ||
+                            (mode == residual_mode::automatic && may_read_unselected && unselected < token.selected));
 }
 
 } // namespace spla::portable

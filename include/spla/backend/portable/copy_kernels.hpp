@@ -75,7 +75,8 @@ struct combine_kernel
             T const scale_o = inverse_rms(sparse), scale_r = inverse_rms(residual);
             Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, value_dim), [&](int d) {
                 output.set(batch, token, head, d,
-                           rule(head, d, sparse.get(batch, token, head, d), scale_o, residual.get(batch, token, head, d), scale_r));
+                           rule(head, d, sparse.get(batch, token, head, d), scale_o,
+                                residual.get(batch, token, head, d), scale_r));
             });
         });
     }

@@ -19,13 +19,14 @@ struct selection_shape
     int top_k, kept;
     float top_p;
     double scale;
-    std::int64_t first_tile; ///< tile number (position / T) of the call's first list
-    std::int64_t lists;      ///< tiles of the call
+    std::int64_t first_tile;  ///< tile number (position / T) of the call's first list
+    std::int64_t lists;       ///< tiles of the call
     std::int64_t most_blocks; ///< most competing blocks of any list of the call
-    std::int64_t skip;       ///< lists at the start that are not made here (taken from the state)
+    std::int64_t skip;        ///< lists at the start that are not made here (taken from the state)
 };
 
-/// Scores, normalises, sums over the group and selects (spec section 2): one work item is a run of lists and a key head.
+/// Scores, normalises, sums over the group and selects (spec section 2): one work item is a run of lists and a key
+/// head.
 template <class Exec, class Metric, class Element>
 struct selection_kernel
 {
@@ -102,9 +103,9 @@ struct selection_kernel
         }
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, count), [&](int t) {
             block_range const range = shape.bounds.competing(first_position(first + t));
-            int const length = detail::select_blocks(team, m.group_mass + t * m.blocks, static_cast<int>(range.count()),
-                                                     shape.top_k, shape.top_p, range.begin, list.list(batch, first + t, head),
-                                                     static_cast<int>(list.capacity));
+            int const length = detail::select_blocks(
+                team, m.group_mass + t * m.blocks, static_cast<int>(range.count()), shape.top_k, shape.top_p,
+                range.begin, list.list(batch, first + t, head), static_cast<int>(list.capacity));
             Kokkos::single(Kokkos::PerThread(team), [&] { list.length(batch, first + t, head) = length; });
         });
     }
@@ -137,14 +138,15 @@ private:
             auto const position = [&](int t) { return scoring + t * every; };
             score_rows(team, m, batch, head, count, position);
             for (int t = 0; t < count; ++t)
-                add_group_masses(team, m, 1, [&](int) { return position(t); }, [&](int) { return m.group_mass; }, t);
+                add_group_masses(
+                    team, m, 1, [&](int) { return position(t); }, [&](int) { return m.group_mass; }, t);
         }
     }
 
     /// mass[row][block] and reference[row][panel] for the rows (query t, head of the group) of `count` queries.
     template <class Position>
-    KOKKOS_FUNCTION void score_rows(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head, int count,
-                                    Position const& position) const
+    KOKKOS_FUNCTION void score_rows(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                                    int count, Position const& position) const
     {
         constexpr int panel = detail::score_panel;
         int const rows = count * shape.group;
@@ -162,7 +164,8 @@ private:
             team.team_barrier();
         }
         block_range const last = shape.bounds.competing(position(count - 1));
-        T const others = static_cast<T>(shape.bounds.block / (Metric::reads_keys ? 1 : summary.sub_blocks) - shape.kept);
+        T const others =
+            static_cast<T>(shape.bounds.block / (Metric::reads_keys ? 1 : summary.sub_blocks) - shape.kept);
         for (int p = 0; p * panel < last.count(); ++p)
         {
             std::int64_t const b = last.begin + p * panel;
@@ -178,9 +181,9 @@ private:
                 T* const mass = m.mass + r * m.blocks + p * panel;
                 T reference = -Kokkos::Experimental::infinity_v<T>;
                 if (n > 0)
-                    reference = detail::fold_parts<Metric>(team, Metric::reads_keys ? 1 : summary.sub_blocks,
-                                                           Metric::reads_keys ? 0 : shape.kept,
-                                                           Metric::reads_keys ? T(1) : others, rows, r, n, m.score, mass);
+                    reference = detail::fold_parts<Metric>(
+                        team, Metric::reads_keys ? 1 : summary.sub_blocks, Metric::reads_keys ? 0 : shape.kept,
+                        Metric::reads_keys ? T(1) : others, rows, r, n, m.score, mass);
                 m.reference[r * m.panels + p] = reference;
             });
             team.team_barrier();
@@ -196,12 +199,12 @@ private:
         for (int j = 0; j < blocks; ++j)
         {
             std::int64_t const token = (b + j) * block;
-            detail::load_transposed(team, block, shape.width, [&](int r) { return key.row(batch, token + r, head); },
-                                    m.score.panel, leading);
-            detail::multiply<detail::product::set>(team, rows, shape.width, leading,
-                                                   detail::row_set<T const>{m.score.query, shape.width},
-                                                   static_cast<T const*>(m.score.panel), leading,
-                                                   detail::row_set<T>{m.score.product, leading});
+            detail::load_transposed(
+                team, block, shape.width, [&](int r) { return key.row(batch, token + r, head); }, m.score.panel,
+                leading);
+            detail::multiply<detail::product::set>(
+                team, rows, shape.width, leading, detail::row_set<T const>{m.score.query, shape.width},
+                static_cast<T const*>(m.score.panel), leading, detail::row_set<T>{m.score.product, leading});
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int r) {
                 T const* const x = m.score.product + static_cast<std::int64_t>(r) * leading;
                 T largest = x[0];
@@ -214,7 +217,8 @@ private:
         }
     }
 
-    /// Adds p_b = exp(a_b - logsumexp a) over the heads of the group, ascending, of query t to target(t) (spec: steps 1, 2).
+    /// Adds p_b = exp(a_b - logsumexp a) over the heads of the group, ascending, of query t to target(t) (spec: steps
+    /// 1, 2).
     template <class Position, class Target>
     KOKKOS_FUNCTION void add_group_masses(team_type const& team, memory const& m, int count, Position const& position,
                                           Target const& target, int first_query = 0) const
@@ -267,8 +271,9 @@ int selection_queries(selection_shape const& shape)
 }
 
 template <class Metric, class Exec, class Element>
-void select_lists(Exec const& exec, detail::tensor<Element const> const& query, detail::tensor<Element const> const& key,
-                  detail::summary_tensor const& summary, selection_shape const& shape, detail::list_tensor const& list)
+void select_lists(Exec const& exec, detail::tensor<Element const> const& query,
+                  detail::tensor<Element const> const& key, detail::summary_tensor const& summary,
+                  selection_shape const& shape, detail::list_tensor const& list)
 {
     using T = accumulator_t<Element>;
     selection_kernel<Exec, Metric, Element> kernel{query, key, summary, list, shape};

@@ -37,12 +37,22 @@ template <class T, class State>
 linear_tensor<T> linear_of(State const& state)
 {
     auto const& l = state.layout();
-    return {state.template part<T>(l.linear), state.template part<T>(l.normaliser), state.template part<T>(l.prefix),
-            state.template part<T>(l.prefix_normaliser), l.batch, l.key_heads, l.features, l.padded_value_dim(), l.slots,
-            state.state_end, state.prefix_first, l.normalised};
+    return {state.template part<T>(l.linear),
+            state.template part<T>(l.normaliser),
+            state.template part<T>(l.prefix),
+            state.template part<T>(l.prefix_normaliser),
+            l.batch,
+            l.key_heads,
+            l.features,
+            l.padded_value_dim(),
+            l.slots,
+            state.state_end,
+            state.prefix_first,
+            l.normalised};
 }
 
-/// phi(K_b)^T V_b of blocks [first, first + count), each into the prefix slot of its number: one work item a block and key head.
+/// phi(K_b)^T V_b of blocks [first, first + count), each into the prefix slot of its number: one work item a block and
+/// key head.
 template <class Exec, class FeatureMap, class Element>
 struct block_state_kernel
 {
@@ -85,14 +95,16 @@ struct block_state_kernel
         int const leading = block_leading();
         int const features = static_cast<int>(state.features);
         int const columns = static_cast<int>(state.leading);
-        detail::load_transposed(team, block, width, [&](int r) { return key.row(batch, token + r, head); }, m.keys, leading);
+        detail::load_transposed(
+            team, block, width, [&](int r) { return key.row(batch, token + r, head); }, m.keys, leading);
         detail::apply_feature_map(team, phi, leading, width, m.keys, m.features, leading);
-        detail::load_panel(team, block, value_dim, [&](int r) { return value.row(batch, token + r, head); }, T(1), m.values,
-                           columns);
+        detail::load_panel(
+            team, block, value_dim, [&](int r) { return value.row(batch, token + r, head); }, T(1), m.values, columns);
         std::int64_t const number = state.slot_number(batch, slot, head);
         T* const to = state.prefix + number * features * columns;
-        detail::multiply<detail::product::set>(team, features, block, columns, detail::row_set<T const>{m.features, leading},
-                                               m.values, columns, detail::row_set<T>{to, columns});
+        detail::multiply<detail::product::set>(team, features, block, columns,
+                                               detail::row_set<T const>{m.features, leading}, m.values, columns,
+                                               detail::row_set<T>{to, columns});
         if (state.normalised)
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, features), [&](int f) {
                 T sum = T(0);
@@ -127,9 +139,9 @@ struct prefix_scan
 
 /// Adds blocks [first, first + count) to the linear state and leaves their prefix states in the slots.
 template <class Exec, class FeatureMap, class Element>
-void enter_blocks(Exec const& exec, detail::tensor<Element const> const& key, detail::tensor<Element const> const& value,
-                  linear_tensor<accumulator_t<Element>> const& state, FeatureMap const& phi, std::int64_t first,
-                  std::int64_t count, int block, int width, int value_dim)
+void enter_blocks(Exec const& exec, detail::tensor<Element const> const& key,
+                  detail::tensor<Element const> const& value, linear_tensor<accumulator_t<Element>> const& state,
+                  FeatureMap const& phi, std::int64_t first, std::int64_t count, int block, int width, int value_dim)
 {
     using T = accumulator_t<Element>;
     if (count <= 0) return;
@@ -144,8 +156,9 @@ void enter_blocks(Exec const& exec, detail::tensor<Element const> const& key, de
     {
         std::int64_t const vector = state.key_heads * state.features;
         Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>> const each(exec, 0, state.batch * vector);
-        Kokkos::parallel_for("spla::append::prefix_normalisers", each,
-                             prefix_scan<T>{state.running_normaliser, state.prefix_normaliser, vector, state.slots, count});
+        Kokkos::parallel_for(
+            "spla::append::prefix_normalisers", each,
+            prefix_scan<T>{state.running_normaliser, state.prefix_normaliser, vector, state.slots, count});
     }
 }
 

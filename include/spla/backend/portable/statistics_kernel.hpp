@@ -10,7 +10,8 @@ namespace spla::portable
 {
 
 /// Summaries of complete blocks [first, first + count) from their keys (spec section 2): one work item a block and key
-/// head. Mean and covariance in the accumulation type, two passes; kept keys are the farthest from the mean of all keys.
+/// head. Mean and covariance in the accumulation type, two passes; kept keys are the farthest from the mean of all
+/// keys.
 template <class Exec, class Metric, class Element>
 struct statistics_kernel
 {
@@ -59,11 +60,13 @@ struct statistics_kernel
         for (int sub = 0; sub < summary.sub_blocks; ++sub)
         {
             std::int64_t const token = b * block + static_cast<std::int64_t>(sub) * size;
-            detail::load_panel(team, size, width, [&](int r) { return key.row(batch, token + r, head); }, T(1), m.keys, width);
+            detail::load_panel(
+                team, size, width, [&](int r) { return key.row(batch, token + r, head); }, T(1), m.keys, width);
             summarise(team, m, size);
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, summary.vectors), [&](int v) {
                 Kokkos::single(Kokkos::PerThread(team), [&] {
-                    summary.store(summary.number(batch, b, head, sub, v), m.vectors + static_cast<std::int64_t>(v) * width);
+                    summary.store(summary.number(batch, b, head, sub, v),
+                                  m.vectors + static_cast<std::int64_t>(v) * width);
                 });
             });
             team.team_barrier();
@@ -144,13 +147,12 @@ private:
         if constexpr (Metric::covariance == covariance_kind::factors) low_rank_factors(team, m, size, second);
     }
 
-    /// Factors sqrt(lambda_r) u_r of C = X^T X / n from the Gram matrix X X^T / n = W L W^T: factor_r = X^T w_r / sqrt(n).
+    /// Factors sqrt(lambda_r) u_r of C = X^T X / n from the Gram matrix X X^T / n = W L W^T: factor_r = X^T w_r /
+    /// sqrt(n).
     KOKKOS_FUNCTION void low_rank_factors(team_type const& team, memory const& m, int size, int rank) const
     {
         T const n = static_cast<T>(size - kept);
-        auto const centred = [&](int r, int d) {
-            return m.is_kept[r] ? T(0) : m.keys[r * width + d] - m.vectors[d];
-        };
+        auto const centred = [&](int r, int d) { return m.is_kept[r] ? T(0) : m.keys[r * width + d] - m.vectors[d]; };
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, size), [&](int i) {
             Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, size), [&](int j) {
                 T sum = T(0);
@@ -165,7 +167,8 @@ private:
             {
                 int best = -1;
                 for (int i = 0; i < size; ++i)
-                    if (m.gram[i * size + i] >= T(0) && (best < 0 || m.gram[i * size + i] > m.gram[best * size + best])) best = i;
+                    if (m.gram[i * size + i] >= T(0) && (best < 0 || m.gram[i * size + i] > m.gram[best * size + best]))
+                        best = i;
                 for (int d = 0; d < width; ++d)
                 {
                     T sum = T(0);
@@ -185,8 +188,8 @@ void make_statistics(Exec const& exec, detail::tensor<Element const> const& key,
 {
     if constexpr (!Metric::reads_keys)
     {
-        statistics_kernel<Exec, Metric, Element> kernel{key,   summary, first, count, summary.key_heads,
-                                                        block, static_cast<int>(summary.head_dim), kept};
+        statistics_kernel<Exec, Metric, Element> kernel{
+            key, summary, first, count, summary.key_heads, block, static_cast<int>(summary.head_dim), kept};
         kernel.scratch_bytes = kernel.carve(nullptr).bytes;
         launch("spla::block_statistics", exec, batch * count * summary.key_heads, kernel.scratch_bytes, kernel);
     }
