@@ -1,0 +1,11 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "core.hpp"
+
+namespace spla_test
+{
+SPLA_TEST_CORE(, host, double)
+#if defined(SPLA_TEST_HAS_DEVICE)
+SPLA_TEST_CORE(, device, double)
+#endif
+} // namespace spla_test
