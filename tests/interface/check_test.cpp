@@ -1,11 +1,12 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-#include "catch.hpp"
+// Every rule of check(), which needs sizes and options alone. The calls throw what it returns, here by way of their
+// plans.
+#include "rules.hpp"
 
-#include <spla/spla.hpp>
+#include <cmath>
 
-using exec_space = Kokkos::DefaultHostExecutionSpace;
-using view = Kokkos::View<float****, Kokkos::LayoutRight, exec_space::memory_space>;
+using namespace spla_test;
 
 namespace
 {
@@ -15,128 +16,165 @@ spla::problem good()
     p.queries = p.keys = 128, p.query_heads = 4, p.key_heads = 2;
     return p;
 }
-template <class Change>
-std::string rule(Change const& change)
+
+template <class Options>
+void refuses(spla::problem const& p, Options const& o, rule const& wanted)
+{
+    INFO(wanted.argument << " " << wanted.actual << ", allowed " << wanted.allowed);
+    auto const found = spla::check(p, o, "somewhere");
+    REQUIRE(found);
+    expect(*found, "somewhere", wanted);
+    expect_throw("prefill", wanted, [&] { spla::plan_prefill(host(), p, o); });
+    expect_throw("decode", wanted, [&] { spla::plan_decode(host(), p, o); });
+}
+template <class Options = spla::options<>, class Change>
+void refuses(Change const& change, rule const& wanted)
 {
     spla::problem p = good();
-    spla::options<> o;
+    Options o;
+    REQUIRE_FALSE(spla::check(p, o));
     change(p, o);
-    auto const found = spla::check(p, o);
-    return found ? found->argument : "";
+    refuses(p, o, wanted);
 }
+
+struct many_features
+{
+    int count;
+    KOKKOS_FUNCTION int features(int) const { return count; }
+    template <class T>
+    KOKKOS_FUNCTION void operator()(int, spla::vector_of<T>, spla::vector_of<T>) const
+    {
+    }
+};
+
+auto const shape_rule = rule_kind::shape;
+auto const value = rule_kind::value;
+auto const unsupported = rule_kind::unsupported;
+double const infinity = std::numeric_limits<double>::infinity();
 } // namespace
 
-TEST_CASE("check names the first violated rule", "[check]")
+TEST_CASE("check: sizes", "[check]")
 {
-    CHECK(rule([](auto&, auto&) {}) == "");
-    CHECK(rule([](auto& p, auto&) { p.query_heads = 3; }) == "query_heads");
-    CHECK(rule([](auto& p, auto&) { p.key_heads = 0; }) == "key_heads");
-    CHECK(rule([](auto& p, auto&) { p.head_dim = 0; }) == "head_dim");
-    CHECK(rule([](auto& p, auto&) { p.value_dim = 5000; }) == "value_dim");
-    CHECK(rule([](auto& p, auto&) { p.keys = -1; }) == "keys");
-    CHECK(rule([](auto&, auto& o) { o.block = 0; }) == "block");
-    CHECK(rule([](auto&, auto& o) { o.top_k = -1; }) == "top_k");
-    CHECK(rule([](auto&, auto& o) { o.top_p = std::nan(""); }) == "top_p");
-    CHECK(rule([](auto&, auto& o) { o.top_p = 0; }) == "top_p");
-    CHECK(rule([](auto&, auto& o) { o.scale = std::nan(""); }) == "scale");
-    CHECK(rule([](auto&, auto& o) { o.sub_blocks = 3; }) == "sub_blocks");
-    CHECK(rule([](auto&, auto& o) { o.kept_keys = 64; }) == "kept_keys");
-    CHECK(rule([](auto&, auto& o) { o.sink_blocks = -1; }) == "sink_blocks");
-    CHECK(rule([](auto&, auto& o) { o.local_blocks = -1; }) == "local_blocks");
-    CHECK(rule([](auto&, auto& o) { o.share.tile = 7; }) == "share.tile");
-    CHECK(rule([](auto&, auto& o) { o.share = spla::sharing::first_query(48); }) == "share.tile");
-    CHECK(rule([](auto&, auto& o) { o.share.score_every = 2; }) == "share.score_every");
-    CHECK(rule([](auto&, auto& o) { o.residual = spla::residual_mode::direct; }) == "residual");
-    CHECK(rule([](auto&, auto& o) { o.epsilon = -1; }) == "epsilon");
-    CHECK(rule([](auto&, auto& o) { o.segment_tokens = 32; }) == "segment_tokens");
-    spla::options<spla::exact_mass> oracle;
-    oracle.kept_keys = 1;
-    CHECK(spla::check(good(), oracle)->argument == "kept_keys");
+    refuses([](auto& p, auto&) { p.batch = -1; }, {shape_rule, "batch", "-1", "0 or more"});
+    refuses([](auto& p, auto&) { p.queries = -2; }, {shape_rule, "queries", "-2", "0 or more"});
+    refuses([](auto& p, auto&) { p.keys = -1; }, {shape_rule, "keys", "-1", "0 or more"});
+    refuses([](auto& p, auto&) { p.query_heads = 0; }, {shape_rule, "query_heads", "0", "1 or more"});
+    refuses([](auto& p, auto&) { p.key_heads = 0; }, {shape_rule, "key_heads", "0", "1 or more"});
+    refuses([](auto& p, auto&) { p.query_heads = 3; },
+            {shape_rule, "query_heads", "3", "a multiple of the 2 key heads"});
+    refuses([](auto& p, auto&) { p.query_heads = 2 * 1025; },
+            {unsupported, "query heads per key head", "1025", "at most 1024"});
+    refuses([](auto& p, auto&) { p.head_dim = 0; }, {unsupported, "head_dim", "0", "1 to 1024"});
+    refuses([](auto& p, auto&) { p.head_dim = 1025; }, {unsupported, "head_dim", "1025", "1 to 1024"});
+    refuses([](auto& p, auto&) { p.value_dim = 0; }, {unsupported, "value_dim", "0", "1 to 1024"});
+    refuses([](auto& p, auto&) { p.value_dim = 5000; }, {unsupported, "value_dim", "5000", "1 to 1024"});
+    refuses([](auto& p, auto&) { p.residual_dim = -1; }, {unsupported, "residual_dim", "-1", "0 (head_dim) to 1024"});
+    refuses([](auto& p, auto&) { p.residual_dim = 1025; },
+            {unsupported, "residual_dim", "1025", "0 (head_dim) to 1024"});
+    refuses([](auto& p, auto&) { p.keys = std::int64_t{64} << 31; },
+            {unsupported, "keys", "137438953472", "fewer than 2^31 blocks"});
 }
 
-TEST_CASE("calls throw what their checks return, and write nothing", "[check]")
+TEST_CASE("check: options", "[check]")
 {
-    exec_space const exec;
-    spla::options<> o;
-    spla::problem const p = good();
-    view q("q", 1, 128, 4, 64), k("k", 1, 128, 2, 64), v("v", 1, 128, 2, 64), out("out", 1, 128, 4, 64);
-    Kokkos::deep_copy(out, 42.0f);
-    auto state = spla::make_sequence_state(exec, p, o);
-    auto const scratch = spla::make_workspace(exec, spla::plan_prefill(exec, p, o));
-    auto const refused = [&](auto const& query, auto const& key, auto const& value, auto const& output, auto const& space) {
-        auto const found = spla::check_prefill(exec, query, key, value, output, state, o, space);
-        REQUIRE(found);
-        try
-        {
-            spla::prefill(exec, query, key, value, output, state, o, space);
-        }
-        catch (spla::argument_error const& e)
-        {
-            CHECK(std::string(e.what()) == found->message());
-            CHECK(e.found().call == "prefill");
-        }
-        CHECK(state.tokens == 0);
-        CHECK(out(0, 5, 0, 0) == 42.0f);
-        return found->argument;
+    auto const nan = std::nan("");
+    refuses([&](auto&, auto& o) { o.scale = nan; }, {value, "scale", "nan", "a finite number"});
+    refuses([&](auto&, auto& o) { o.scale = -infinity; }, {value, "scale", "-inf", "a finite number"});
+    refuses([](auto&, auto& o) { o.block = 0; }, {value, "block", "0", "1 to 1024"});
+    refuses([](auto&, auto& o) { o.block = 1025; }, {value, "block", "1025", "1 to 1024"});
+    refuses([](auto&, auto& o) { o.sink_blocks = -1; }, {value, "sink_blocks", "-1", "0 or more"});
+    refuses([](auto&, auto& o) { o.local_blocks = -1; }, {value, "local_blocks", "-1", "0 or more"});
+    refuses([](auto&, auto& o) { o.top_k = -1; }, {value, "top_k", "-1", "0 or more"});
+    refuses([&](auto&, auto& o) { o.top_p = nan; }, {value, "top_p", "nan", "above 0, at most 1 (1: off)"});
+    refuses([](auto&, auto& o) { o.top_p = 0; }, {value, "top_p", "0", "above 0, at most 1 (1: off)"});
+    refuses([](auto&, auto& o) { o.top_p = 1.5; }, {value, "top_p", "1.5", "above 0, at most 1 (1: off)"});
+    refuses([](auto&, auto& o) { o.sub_blocks = 3; }, {value, "sub_blocks", "3", "a divisor of the block, 64"});
+    refuses([](auto&, auto& o) { o.sub_blocks = 0; }, {value, "sub_blocks", "0", "a divisor of the block, 64"});
+    refuses([](auto&, auto& o) { o.kept_keys = 64; },
+            {value, "kept_keys", "64", "0 to 63 (fewer than the keys of a sub-block)"});
+    refuses([](auto&, auto& o) { o.kept_keys = -1; },
+            {value, "kept_keys", "-1", "0 to 63 (fewer than the keys of a sub-block)"});
+    refuses([](auto&, auto& o) { o.sub_blocks = 32, o.kept_keys = 2; },
+            {value, "kept_keys", "2", "0 to 1 (fewer than the keys of a sub-block)"});
+    refuses([](auto&, auto& o) { o.residual = spla::residual_mode::direct; },
+            {value, "residual", "direct", "automatic or subtract, unless may_read_unselected"});
+    refuses([](auto&, auto& o) { o.epsilon = -1; }, {value, "epsilon", "-1", "0 or more"});
+    refuses([](auto&, auto& o) { o.epsilon = infinity; }, {value, "epsilon", "inf", "0 or more"});
+    refuses([&](auto&, auto& o) { o.epsilon = nan; }, {value, "epsilon", "nan", "0 or more"});
+    refuses([](auto&, auto& o) { o.segment_tokens = 32; },
+            {value, "segment_tokens", "32", "at least the block and the sharing tile"});
+    refuses([](auto&, auto& o) { o.segment_tokens = 64, o.share = spla::sharing::first_query(128); },
+            {value, "segment_tokens", "64", "at least the block and the sharing tile"});
+}
+
+TEST_CASE("check: sharing", "[check]")
+{
+    std::string const tiles = "a divisor or a multiple of the block, 64";
+    refuses([](auto&, auto& o) { o.share.tile = 0; }, {value, "share.tile", "0", "1 or more"});
+    refuses([](auto&, auto& o) { o.share.tile = 2; }, {value, "share.tile", "2", "1 with per_token"});
+    refuses([](auto&, auto& o) { o.share = spla::sharing::first_query(48); }, {value, "share.tile", "48", tiles});
+    refuses([](auto&, auto& o) { o.share = spla::sharing::tile_sum(96); }, {value, "share.tile", "96", tiles});
+    refuses([](auto&, auto& o) { o.share = spla::sharing::tile_sum(32, 0); },
+            {value, "share.score_every", "0", "1 or more"});
+    refuses([](auto&, auto& o) { o.share.score_every = 2; },
+            {value, "share.score_every", "2", "1 unless the sharing is tile_sum"});
+    refuses(
+        [](auto&, auto& o) {
+            o.share = {spla::sharing_kind::first_query, 32, 2};
+        },
+        {value, "share.score_every", "2", "1 unless the sharing is tile_sum"});
+}
+
+TEST_CASE("check: metric and feature map", "[check]")
+{
+    using oracle = spla::options<spla::exact_mass>;
+    refuses<oracle>([](auto&, auto& o) { o.kept_keys = 1; },
+                    {value, "kept_keys", "1", "0 with exact_mass, which keeps no summary"});
+    refuses<oracle>([](auto&, auto& o) { o.sub_blocks = 2; },
+                    {value, "sub_blocks", "2", "1 with exact_mass, which keeps no summary"});
+    spla::options<spla::taylor<>, many_features> o;
+    for (int const count : {0, 4097})
+    {
+        o.feature_map.count = count;
+        refuses(good(), o, {unsupported, "feature_map.features()", std::to_string(count), "1 to 4096"});
+    }
+}
+
+TEST_CASE("check: what is at the limit is allowed", "[check]")
+{
+    auto const allowed = [](auto const& change) {
+        spla::problem p = good();
+        spla::options<> o;
+        change(p, o);
+        auto const found = spla::check(p, o);
+        INFO((found ? found->message() : ""));
+        CHECK_FALSE(found);
     };
-    CHECK(refused(view("q", 1, 128, 3, 64), k, v, out, scratch) == "query_heads");
-    CHECK(refused(q, view("k", 1, 128, 2, 32), v, out, scratch) == "key");
-    CHECK(refused(q, k, view("v", 1, 127, 2, 64), out, scratch) == "value");
-    CHECK(refused(q, k, v, view("o", 1, 128, 4, 63), scratch) == "output");
-    CHECK(refused(q, k, v, out, spla::workspace<exec_space::memory_space>("none", 16)) == "workspace");
-    Kokkos::View<float****, Kokkos::LayoutLeft, exec_space::memory_space> left("left", 1, 128, 4, 64);
-    CHECK(refused(left, k, v, out, scratch) == "query");
-    o.normalised = true; // the state was made for other options
-    CHECK(refused(q, k, v, out, scratch) == "state.layout()");
-    o.normalised = false;
-    o.combine = spla::combination_kind::separate;
-    CHECK(refused(q, k, v, out, scratch) == "extras.return_branches");
-    o.combine = spla::combination_kind::rms_sum;
-    CHECK_THROWS_AS(spla::decode(exec, q, k, v, out, state, o, scratch), spla::state_error); // nothing appended
-    o.share = spla::sharing::first_query(32);
-    auto shared = spla::make_sequence_state(exec, p, o);
-    using pair = std::pair<int, int>;
-    spla::append(exec, k, v, k, v, shared, o);
-    auto const tail = Kokkos::subview(q, Kokkos::ALL, pair(120, 128), Kokkos::ALL, Kokkos::ALL);
-    auto const tail_out = Kokkos::subview(out, Kokkos::ALL, pair(120, 128), Kokkos::ALL, Kokkos::ALL);
-    CHECK_THROWS_AS(spla::prefill(exec, tail, k, v, tail_out, shared, o, scratch), spla::state_error); // inside a tile
+    allowed([](auto& p, auto&) { p.batch = 0, p.queries = 0, p.keys = 0; });
+    allowed([](auto& p, auto&) { p.queries = 1000, p.keys = 3; });
+    allowed([](auto& p, auto&) { p.query_heads = 2048; });
+    allowed([](auto& p, auto&) { p.head_dim = 1, p.value_dim = 1, p.residual_dim = 1024; });
+    allowed([](auto& p, auto&) { p.head_dim = 1024, p.value_dim = 1024; });
+    allowed([](auto& p, auto&) { p.keys = (std::int64_t{64} << 31) - 1; });
+    allowed([](auto&, auto& o) { o.block = 1, o.kept_keys = 0; });
+    allowed([](auto&, auto& o) { o.block = 1024, o.kept_keys = 1023; });
+    allowed([](auto&, auto& o) { o.sub_blocks = 64, o.kept_keys = 0; });
+    allowed([](auto&, auto& o) { o.top_k = 0, o.sink_blocks = 0, o.local_blocks = 0; });
+    allowed([](auto&, auto& o) { o.scale = 0.0, o.top_p = 1e-9; });
+    allowed([](auto&, auto& o) { o.scale = -3.0; });
+    allowed([](auto&, auto& o) { o.segment_tokens = 64; });
+    allowed([](auto&, auto& o) { o.share = spla::sharing::tile_sum(192, 1000); });
 }
 
-namespace
+TEST_CASE("check: the first of several violated rules is named", "[check]")
 {
-int events = 0;
-void count_allocation(Kokkos_Profiling_SpaceHandle, char const*, void const*, std::uint64_t) { ++events; }
-void count_fence(char const*, std::uint32_t, std::uint64_t*) { ++events; }
-} // namespace
-
-TEST_CASE("after warm_up nothing allocates or fences", "[contract]")
-{
-    exec_space const exec;
-    spla::options<> o;
-    o.top_k = 4;
-    spla::problem p = good();
-    p.queries = p.keys = 1200;
-    view q("q", 1, 1201, 4, 64), k("k", 1, 1201, 2, 64), v("v", 1, 1201, 2, 64), out("out", 1, 1201, 4, 64);
-    using pair = std::pair<int, int>;
-    auto const part = [](view const& x, int a, int b) { return Kokkos::subview(x, Kokkos::ALL, pair(a, b), Kokkos::ALL, Kokkos::ALL); };
-    spla::problem whole = p;
-    whole.keys = 1201;
-    auto state = spla::make_sequence_state(exec, whole, o);
-    auto const prefill_plan = spla::plan_prefill(exec, whole, o), decode_plan = spla::plan_decode(exec, whole, o);
-    auto const scratch = spla::make_workspace(exec, prefill_plan);
-    auto const decode_scratch = spla::make_workspace(exec, decode_plan);
-    spla::warm_up(exec, prefill_plan);
-    spla::warm_up(exec, decode_plan);
-    Kokkos::Tools::Experimental::set_allocate_data_callback(count_allocation);
-    Kokkos::Tools::Experimental::set_begin_fence_callback(count_fence);
-    exec.fence();
-    CHECK(events == 1); // the counter counts
-    events = 0;
-    spla::prefill(exec, part(q, 0, 1200), part(k, 0, 1200), part(v, 0, 1200), part(out, 0, 1200), state, o, scratch);
-    spla::append(exec, part(k, 1200, 1201), part(v, 1200, 1201), k, v, state, o);
-    spla::decode(exec, part(q, 1200, 1201), k, v, part(out, 1200, 1201), state, o, decode_scratch);
-    int const counted = events;
-    Kokkos::Tools::Experimental::set_allocate_data_callback(nullptr);
-    Kokkos::Tools::Experimental::set_begin_fence_callback(nullptr);
-    CHECK(counted == 0);
+    auto const first = [](auto const& change) {
+        spla::problem p = good();
+        spla::options<> o;
+        change(p, o);
+        return spla::check(p, o)->argument;
+    };
+    CHECK(first([](auto& p, auto& o) { p.key_heads = 0, o.block = 0; }) == "key_heads");
+    CHECK(first([](auto&, auto& o) { o.block = 0, o.sub_blocks = 0, o.share.tile = 0; }) == "block");
+    CHECK(first([](auto&, auto& o) { o.sub_blocks = 0, o.kept_keys = -1; }) == "sub_blocks");
 }
