@@ -13,7 +13,7 @@ results = pathlib.Path(__file__).parent / "results"
 PARTS = ["append", "select", "exact", "residual", "whole"]
 
 
-def curve(lines, what, d, dtype, number="processor_ms"):
+def curve(lines, what, d, dtype, number="ms"):
     points = sorted((x["shape"]["tokens"], x[number]) for x in lines
                     if x["what"].startswith(what) and x["shape"]["d"] == d and x["shape"]["dtype"] == dtype and number in x)
     return [p[0] for p in points], [p[1] for p in points]
@@ -26,7 +26,7 @@ def finish(axes, title):
     ticks = [4096 * 2**i for i in range(6)]
     axes.set_xticks(ticks, [f"{t // 1024}K" for t in ticks])
     axes.set_xlabel("tokens")
-    axes.set_ylabel("ms (processor time a thread)")
+    axes.set_ylabel("ms")
     axes.grid(True, which="both", alpha=0.3)
     axes.legend()
 
@@ -48,7 +48,7 @@ def main():
     for a, what in zip(axes, ("prefill", "decode")):
         for d in dims:
             line, = a.plot(*curve(lines, f"cpu.{what}.whole", d, "fp32"), marker="o", label=f"spla, D {d}")
-            a.plot(*curve(lines, f"cpu.{what}.whole", d, "fp32", "peer_processor_ms"), marker="s", linestyle="--",
+            a.plot(*curve(lines, f"cpu.{what}.whole", d, "fp32", "peer_ms"), marker="s", linestyle="--",
                    color=line.get_color(), label=f"PyTorch SDPA, D {d}")
         finish(a, what)
     figure.suptitle(f"spla and PyTorch: {subtitle}", fontsize=9)

@@ -8,7 +8,7 @@
 /// A feature map is a copyable struct with
 ///
 ///     int features(int width) const;                    // F, the number of features of a vector of `width` numbers
-///     template <class T> void operator()(int width, vector_of<T const> x, vector_of<T> phi) const;
+///     template <class T> void operator()(int width, vector_of<T> x, vector_of<T> phi) const;
 ///
 /// both KOKKOS_FUNCTION. T is a scalar, or a pack of them that holds one component of several vectors, one vector a
 /// lane: write the map for one vector with + - * /, spla::exp, spla::max, spla::min and the like, and it is vectorised

@@ -108,14 +108,16 @@ struct row_parts
         for (int part = 0; part < sub_blocks * (1 + kept); ++part) top = max(top, finite_or(logit(part, j), low));
         return top;
     }
-    /// Mass relative to exp(reference); NaN where a part's score is not finite.
+    /// Mass relative to exp(reference); not finite where the score, the log-sum-exp of the parts, is not.
     KOKKOS_FUNCTION T mass(int j, T reference) const
     {
-        T sum(Scalar(0));
+        T const low(-Kokkos::Experimental::infinity_v<Scalar>);
+        T sum(Scalar(0)), top = low;
         for (int part = 0; part < sub_blocks * (1 + kept); ++part)
         {
             T const x = logit(part, j);
-            T e = exp(x - reference) + (x - x);
+            T e = exp(x - reference);
+            top = max(top, finite_or(x, low));
             if (part % (1 + kept) == 0)
             {
                 e = e * T(others);
@@ -129,7 +131,7 @@ struct row_parts
             }
             sum = sum + e;
         }
-        return sum;
+        return sum + (top - top); // no finite part at all: the score is not finite
     }
 };
 

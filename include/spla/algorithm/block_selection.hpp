@@ -37,7 +37,7 @@ KOKKOS_FUNCTION std::uint32_t kth_rank(Team const& team, float const* mass, int 
 /// with -1. mass[j] belongs to block first + j; negative means "not finite". Returns the length. By one thread
 /// (vector).
 template <class Team>
-KOKKOS_FUNCTION int select_blocks(Team const& team, float const* mass, int n, int top_k, float top_p,
+KOKKOS_FUNCTION int select_blocks(Team const& team, float const* mass, int n, int top_k, double top_p,
                                   std::int64_t first, std::int32_t* list, int capacity)
 {
     int const k = n < top_k ? n : top_k;
@@ -47,7 +47,7 @@ KOKKOS_FUNCTION int select_blocks(Team const& team, float const* mass, int n, in
         Kokkos::PerThread(team),
         [&](int& result) {
             int above = 0;
-            if (n > k)
+            if (n > k && k > 0)
                 for (int j = 0; j < n; ++j) above += rank_of(mass[j]) > threshold;
             int ties = k - above; // how many of those on the threshold, lowest first
             int taken = 0;
@@ -56,7 +56,7 @@ KOKKOS_FUNCTION int select_blocks(Team const& team, float const* mass, int n, in
                 std::uint32_t const rank = rank_of(mass[j]);
                 if (n <= k || rank > threshold || (rank == threshold && ties-- > 0)) list[taken++] = j;
             }
-            if (top_p < 1.0f)
+            if (top_p < 1.0)
             {
                 // Sort the taken by mass, largest first (few: insertion), cut, and sort the rest by index again.
                 for (int i = 1; i < taken; ++i)
@@ -69,7 +69,7 @@ KOKKOS_FUNCTION int select_blocks(Team const& team, float const* mass, int n, in
                     }
                 double total = 0;
                 for (int j = 0; j < n; ++j) total += mass[j] > 0.0f ? static_cast<double>(mass[j]) : 0.0;
-                double const goal = static_cast<double>(top_p) * total;
+                double const goal = top_p * total;
                 double sum = 0;
                 int keep = 0;
                 while (keep < taken && sum < goal)

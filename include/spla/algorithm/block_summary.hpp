@@ -80,6 +80,18 @@ summary_tensor summaries_of(State const& state)
     return s;
 }
 
+/// Asks the cache for whole summaries of `blocks` consecutive blocks.
+template <class Team>
+KOKKOS_FUNCTION void prefetch_summaries(Team const& team, summary_tensor const& s, std::int64_t batch,
+                                        std::int64_t first_block, int blocks, std::int64_t head)
+{
+    std::int64_t const element = s.storage == summary_storage::fp32 ? 4 : (s.storage == summary_storage::bf16 ? 2 : 1);
+    std::int64_t const bytes = s.head_dim * element;
+    prefetch_rows(team, blocks, static_cast<int>(s.sub_blocks * s.vectors * bytes), [&](int j) {
+        return static_cast<std::int8_t const*>(s.values) + s.number(batch, first_block + j, head, 0, 0) * bytes;
+    });
+}
+
 /// Loads vector `v` of sub-block `sub` of `blocks` consecutive summaries as a transposed panel [head_dim][leading].
 template <class T, class Team>
 KOKKOS_FUNCTION void load_summary_panel(Team const& team, summary_tensor const& s, std::int64_t batch,

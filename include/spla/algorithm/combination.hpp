@@ -28,12 +28,15 @@ struct combination_rule
     weight_tensor<T> sparse_weight, residual_weight;
 
     /// 1 / rms(x), rms(x) = sqrt(mean(x^2) + epsilon); 1 where the kind does not normalise.
-    KOKKOS_FUNCTION T inverse_rms(T const* x, int n) const
+    /// A zero row stays zero, also where epsilon is. x(d) is component d.
+    template <class Row>
+    KOKKOS_FUNCTION T inverse_rms(Row const& x, int n) const
     {
         if (kind != combination_kind::rms_sum) return T(1);
         T sum = T(0);
-        for (int d = 0; d < n; ++d) sum += x[d] * x[d];
-        return T(1) / Kokkos::sqrt(sum / static_cast<T>(n) + epsilon);
+        for (int d = 0; d < n; ++d) sum += x(d) * x(d);
+        T const square = sum / static_cast<T>(n) + epsilon;
+        return square == T(0) ? T(0) : T(1) / Kokkos::sqrt(square);
     }
     /// Component d of the output.
     KOKKOS_FUNCTION T operator()(std::int64_t head, int d, T sparse, T inverse_rms_sparse, T residual,

@@ -32,9 +32,10 @@ KOKKOS_FUNCTION void absorb_logits(Team const& team, T* x, int visible, int lead
         for (int j = 0; j < leading; j += w) top = max(top, pack::load(x + j));
         for (int i = 0; i < w; ++i) now = top[i] > now ? top[i] : now;
         pack total(T(0));
+        pack const reference(now == lowest<T>() ? T(0) : now); // where every logit is -infinity, every weight is 0
         for (int j = 0; j < leading; j += w)
         {
-            pack const e = exp(pack::load(x + j) - pack(now));
+            pack const e = exp(pack::load(x + j) - reference);
             e.store(x + j);
             total = total + e;
         }

@@ -16,9 +16,6 @@ inline constexpr bool runs_on_host = Kokkos::SpaceAccessibility<Exec, Kokkos::Ho
     Kokkos::SpaceAccessibility<Kokkos::DefaultHostExecutionSpace, typename Exec::memory_space>::accessible;
 
 template <class Exec, class T>
-inline constexpr int lanes_of = runs_on_host<Exec> ? native_lanes<T> : 1;
-
-template <class Exec, class T>
 KOKKOS_FUNCTION constexpr std::int64_t padded(std::int64_t n)
 {
     constexpr std::int64_t w = runs_on_host<Exec> ? native_lanes<T> : 4;

@@ -67,7 +67,7 @@ portable::selection_shape selection_shape_of(problem const& p, std::int64_t quer
     s.share = o.share;
     s.top_k = o.top_k;
     s.kept = o.kept_keys;
-    s.top_p = static_cast<float>(o.top_p);
+    s.top_p = o.top_p;
     s.scale = o.scale.value_or(1.0 / std::sqrt(static_cast<double>(p.head_dim)));
     s.first_tile = floor_divide(keys - queries, s.bounds.tile);
     s.lists = tile_count(queries, keys, s.bounds.tile);

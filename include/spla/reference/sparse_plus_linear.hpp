@@ -98,7 +98,7 @@ attention attend(sequence const& x, lists const& chosen, options<Metric, Feature
                 sparse.row(i) += weight * value.row(seen[n]);
                 magnitude += weight * value.row(seen[n]).cwiseAbs().transpose();
             }
-            double const relative = 2 * logit_error + 2 * sum_growth(static_cast<double>(seen.size()), u);
+            double const relative = std::expm1(2 * logit_error) + 2 * sum_growth(static_cast<double>(seen.size()), u);
             sparse_bound.row(i) = relative * magnitude.transpose() + u_out * sparse.row(i).cwiseAbs();
             lse_bound[i] = logit_error + sum_growth(static_cast<double>(seen.size()), u) + 4 * u * std::abs(lse[i]);
 
@@ -143,9 +143,9 @@ attention attend(sequence const& x, lists const& chosen, options<Metric, Feature
             residual_bound.row(i) = bound.transpose() + u_out * residual.row(i).cwiseAbs();
 
             auto const inverse_rms = [&](auto const& row) {
-                return o.combine == combination_kind::rms_sum
-                           ? 1.0 / std::sqrt(row.squaredNorm() / static_cast<double>(dv) + o.epsilon)
-                           : 1.0;
+                if (o.combine != combination_kind::rms_sum) return 1.0;
+                double const square = row.squaredNorm() / static_cast<double>(dv) + o.epsilon;
+                return square == 0 ? 0.0 : 1.0 / std::sqrt(square);
             };
             double const scale_o = inverse_rms(sparse.row(i)), scale_r = inverse_rms(residual.row(i));
             for (Eigen::Index d = 0; d < dv; ++d)

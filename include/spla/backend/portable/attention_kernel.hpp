@@ -29,9 +29,8 @@ struct attention_kernel : attention_tile<Exec, FeatureMap, Element>
     using typename tile_type::T;
     using typename tile_type::team_type;
 
-    KOKKOS_FUNCTION void operator()(team_type const& team) const
+    KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
-        std::int64_t item = team.league_rank();
         std::int64_t const head = item % shape.key_heads;
         std::int64_t const run = item / shape.key_heads % shape.runs;
         std::int64_t const tile = item / shape.key_heads / shape.runs % shape.tiles();
@@ -47,11 +46,7 @@ struct attention_kernel : attention_tile<Exec, FeatureMap, Element>
         detail::fill(team, rows, m.denominator, T(0));
         detail::fill(team, rows, m.magnitude, T(0));
         std::int64_t const position = shape.first_position() + queries.begin;
-        if (position >= 0)
-        {
-            load_queries(team, m, batch, head, queries.begin, rows);
-            walk(team, m, batch, head, position, tokens, run);
-        }
+        if (position >= 0) walk(team, m, batch, head, queries, run);
         store(team, m, batch, head, queries.begin, tokens, run);
     }
 
@@ -82,12 +77,11 @@ private:
                                shape.width);
     }
 
-    /// Visits forced, selected and (direct mode) unselected blocks in ascending order.
-    KOKKOS_FUNCTION void walk(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                              std::int64_t position, int tokens, std::int64_t run) const
+    /// Opens the lists of the tile's tokens. Returns in counts: is everything competing selected, by all; does any sum
+    /// the unselected directly.
+    KOKKOS_FUNCTION void open_lists(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                                    std::int64_t position, int tokens, block_range const& competing) const
     {
-        std::int64_t const own = position / shape.bounds.block;
-        block_range const competing = shape.bounds.competing(position);
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, tokens), [&](int t) {
             Kokkos::single(Kokkos::PerThread(team), [&] {
                 walk_token& token = m.token[t];
@@ -99,49 +93,60 @@ private:
                 open_walk(token, competing, shape.mode, shape.may_read_unselected);
             });
         });
+        team.team_barrier();
         Kokkos::single(Kokkos::PerTeam(team), [&] {
-            m.counts[3] = 0;
             int complete = 1, direct = 0;
             for (int t = 0; t < tokens; ++t)
             {
                 complete = complete && m.token[t].complete;
                 direct = direct || m.token[t].direct;
             }
-            m.counts[0] = complete;
-            m.counts[1] = direct;
+            m.counts[0] = complete, m.counts[1] = direct, m.counts[3] = 0;
         });
         team.team_barrier();
+    }
+
+    /// Visits forced, selected and (direct mode) unselected blocks in ascending order: those of one run, or all.
+    KOKKOS_FUNCTION void walk(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+                              block_range const& queries, std::int64_t run) const
+    {
+        int const tokens = static_cast<int>(queries.count());
+        int const rows = tokens * shape.group;
+        std::int64_t const position = shape.first_position() + queries.begin;
+        std::int64_t const own = position / shape.bounds.block;
+        block_range const competing = shape.bounds.competing(position);
+        open_lists(team, m, batch, head, position, tokens, competing);
         bool const all_complete = m.counts[0] != 0;
-        bool const any_direct = m.counts[1] != 0;
-        team.team_barrier();
+        bool const all_blocks = m.counts[1] != 0 && shape.residual;
+        bool const adds_state = shape.residual && run == 0 && !all_complete;
+
         std::int64_t const sinks = Kokkos::min<std::int64_t>(shape.bounds.sink_blocks, own + 1);
         auto const following = [&](std::int64_t b) -> std::int64_t { // the next visited block; -1 at the end
             if (shape.exact && b + 1 < sinks) return b + 1;
             std::int64_t const chosen =
-                next_block(m, competing, Kokkos::max(b, competing.begin - 1), tokens, any_direct && shape.residual);
+                next_block(m, competing, Kokkos::max(b, competing.begin - 1), tokens, all_blocks);
             if (chosen >= 0) return chosen;
             std::int64_t const forced = Kokkos::max(b + 1, Kokkos::max(competing.end, sinks));
             return shape.exact && forced <= own ? forced : -1;
         };
-        auto const mine = [&](std::int64_t step) { // does this run own the visited block of this number?
-            return shape.blocks_per_run == 0 || step / shape.blocks_per_run == run;
-        };
         std::int64_t b = all_complete && !shape.exact ? -1 : following(-1);
-        for (std::int64_t step = 0; b >= 0; ++step)
+        for (std::int64_t skipped = 0; b >= 0 && skipped < run * shape.blocks_per_run; ++skipped) b = following(b);
+        if (b >= 0) this->prefetch(team, batch, head, b);
+        if (adds_state) this->prefetch_state(team, batch, head, competing);
+        load_queries(team, m, batch, head, queries.begin, rows);
+        for (int n = 1; b >= 0; ++n)
         {
-            std::int64_t const next = following(b);
+            bool const last = shape.blocks_per_run > 0 && n == shape.blocks_per_run;
+            std::int64_t const next = last ? -1 : following(b);
             team.team_barrier(); // all have looked before a visit moves the cursors
-            if (mine(step))
-            {
-                if (next >= 0 && mine(step + 1)) this->prefetch(team, batch, head, next);
-                if (competing.contains(b))
-                    visit(team, m, batch, head, b, tokens);
-                else
-                    attend_all(team, m, batch, head, b, position, tokens * shape.group);
-            }
+            if (next >= 0) this->prefetch(team, batch, head, next);
+            if (competing.contains(b))
+                visit(team, m, batch, head, competing, b, tokens);
+            else
+                attend_all(team, m, batch, head, b, position, rows);
             b = next;
         }
-        if (shape.residual && run == 0 && !all_complete) this->add_state(team, m, batch, head, competing, tokens);
+        if (adds_state) this->add_state(team, m, batch, head, competing, tokens);
     }
 
     /// The next block above `last` that any token of the tile wants; -1 at the end. Every thread finds the same.
@@ -162,15 +167,14 @@ private:
     /// One competing block: rows that selected it attend to it and subtract it; rows in direct mode that did not, add
     /// it.
     KOKKOS_FUNCTION void visit(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                               std::int64_t b, int tokens) const
+                               block_range const& competing, std::int64_t b, int tokens) const
     {
         Kokkos::single(Kokkos::PerTeam(team), [&] {
             int attend = 0, subtract = 0, add = 0;
             for (int t = 0; t < tokens; ++t)
             {
                 walk_token& token = m.token[t];
-                while (token.cursor < token.length && token.list[token.cursor] < b) ++token.cursor;
-                bool const selected = token.cursor < token.length && token.list[token.cursor] == b;
+                bool const selected = next_selected(token, competing, b - 1) == b;
                 for (int h = 0; h < shape.group; ++h)
                 {
                     int const r = t * shape.group + h;
@@ -187,11 +191,11 @@ private:
         int const add = shape.residual ? m.counts[2] : 0;
         int const keys = static_cast<int>(shape.bounds.block); // a competing block is complete
         if (attend + add == 0) return;
-        this->load_values(team, m, batch, head, b, keys);
+        auto const values = this->load_values(team, m, batch, head, b, keys);
         if (shape.exact && attend > 0)
         {
             this->load_keys(team, m, key, shape.width, batch, head, b, keys);
-            this->attend_rows(team, m, attend, m.attend, keys);
+            this->attend_rows(team, m, values, attend, m.attend, keys);
         }
         if (subtract + add == 0) return;
         if (!(shape.same_keys && shape.exact && attend > 0)) // else they are loaded already
@@ -202,10 +206,10 @@ private:
         if (shape.runs == 1 && subtract == rows &&
             static_cast<std::int64_t>(rows) * (shape.features + shape.value_dim) >
                 static_cast<std::int64_t>(shape.features) * shape.value_dim)
-            this->subtract_block_state(team, m, keys);
+            this->subtract_block_state(team, m, values, keys);
         else
-            this->template residual_rows<detail::product::subtract>(team, m, subtract, m.subtract, keys);
-        this->template residual_rows<detail::product::add>(team, m, add, m.add, keys);
+            this->template residual_rows<detail::product::subtract>(team, m, values, subtract, m.subtract, keys);
+        this->template residual_rows<detail::product::add>(team, m, values, add, m.add, keys);
     }
 
     /// A forced block: every row attends, in the own block to the keys up to its own position.
@@ -215,11 +219,11 @@ private:
         std::int64_t const begin = b * shape.bounds.block;
         std::int64_t const last = position + rows / shape.group - 1;
         int const keys = static_cast<int>(Kokkos::min(begin + shape.bounds.block, last + 1) - begin);
-        this->load_values(team, m, batch, head, b, keys);
+        auto const values = this->load_values(team, m, batch, head, b, keys);
         this->load_keys(team, m, key, shape.width, batch, head, b, keys);
         if (position >= begin + keys - 1)
         {
-            this->attend_rows(team, m, rows, nullptr, keys);
+            this->attend_rows(team, m, values, rows, nullptr, keys);
             return;
         }
         // Each token sees one key more than the one before; what it does not see must not even be multiplied by zero.
@@ -232,7 +236,7 @@ private:
             token.output += first * columns();
             token.largest += first;
             token.sum += first;
-            this->attend_rows(team, token, shape.group, nullptr, visible < keys ? visible : keys);
+            this->attend_rows(team, token, values, shape.group, nullptr, visible < keys ? visible : keys);
         }
     }
 

@@ -82,8 +82,8 @@ struct attention_outputs
     KOKKOS_FUNCTION void store(Team const& team, bool exact, bool with_residual, std::int64_t batch, std::int64_t token,
                                std::int64_t head, int value_dim, T const* o, T const* r, T log_sum) const
     {
-        T const scale_o = rule.inverse_rms(o, value_dim);
-        T const scale_r = with_residual ? rule.inverse_rms(r, value_dim) : T(0);
+        T const scale_o = rule.inverse_rms([&](int d) { return o[d]; }, value_dim);
+        T const scale_r = with_residual ? rule.inverse_rms([&](int d) { return r[d]; }, value_dim) : T(0);
         Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, value_dim), [&](int d) {
             T const residual_d = with_residual ? r[d] : T(0);
             if (sparse && exact) sparse.set(batch, token, head, d, o[d]);

@@ -30,10 +30,11 @@ struct attention_tile
     {
         T *query, *query_features;                  ///< [rows][width], [rows][features]
         T *keys, *key_features, *values;            ///< [width][block], [features][block], [block][value]
-        T *logits, *products;                       ///< [rows][block]
+        T* logits;                                  ///< [rows][block]
         T *output, *residual;                       ///< [rows][value]
         T *largest, *sum, *denominator, *magnitude; ///< [rows]
-        T *state, *state_normaliser;  ///< the tile's own state: state minus blocks that all its tokens selected
+        T *state, *state_normaliser,
+            *state_magnitude;         ///< the tile's own state: state minus blocks that all its tokens selected
         int *attend, *subtract, *add; ///< row numbers that take part in a step
         int* counts;                  ///< how many of each; whether the tile has a state of its own
         walk_token* token;            ///< [tokens]
@@ -64,6 +65,7 @@ struct attention_tile
         m.magnitude = c.take<T>(rows);
         m.state = c.take<T>(f * columns());
         m.state_normaliser = c.take<T>(f);
+        m.state_magnitude = c.take<T>(f);
         m.attend = c.take<int>(rows);
         m.subtract = c.take<int>(rows);
         m.add = c.take<int>(rows);
@@ -87,13 +89,31 @@ struct attention_tile
             detail::prefetch_rows(team, keys, shape.residual_width, rows_of(residual_key));
     }
 
-    KOKKOS_FUNCTION void load_values(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                                     std::int64_t b, int keys) const
+    KOKKOS_FUNCTION void prefetch_state(team_type const& team, std::int64_t batch, std::int64_t head,
+                                        block_range const& competing) const
+    {
+        T const* const matrix = state.matrix(batch, head, competing.end);
+        detail::prefetch_rows(team, shape.features, columns(), [&](int f) { return matrix + f * columns(); });
+    }
+
+    /// Values of a block, rows `leading` apart.
+    struct value_rows
+    {
+        T const* data;
+        std::int64_t leading;
+    };
+    KOKKOS_FUNCTION value_rows load_values(team_type const& team, memory const& m, std::int64_t batch,
+                                           std::int64_t head, std::int64_t b, int keys) const
     {
         std::int64_t const token = b * shape.bounds.block;
+        // Few rows read each value too seldom to pay for a copy.
+        if constexpr (std::is_same_v<Element, T> && detail::runs_on_host<Exec>)
+            if (shape.tokens_per_item * shape.group <= 16 && shape.value_dim == columns())
+                return {value.row(batch, token, head), value.stride[1]};
         detail::load_panel(
             team, keys, shape.value_dim, [&](int r) { return value.row(batch, token + r, head); }, T(1), m.values,
             columns());
+        return {m.values, columns()};
     }
     KOKKOS_FUNCTION void load_keys(team_type const& team, memory const& m, detail::tensor<Element const> const& from,
                                    int width, std::int64_t batch, std::int64_t head, std::int64_t b, int keys) const
@@ -104,7 +124,8 @@ struct attention_tile
     }
 
     /// Exact attention of the indexed rows to `keys` keys that all of them see; keys and values are loaded.
-    KOKKOS_FUNCTION void attend_rows(team_type const& team, memory const& m, int rows, int const* index, int keys) const
+    KOKKOS_FUNCTION void attend_rows(team_type const& team, memory const& m, value_rows const& values, int rows,
+                                     int const* index, int keys) const
     {
         detail::row_set<T> const logits{m.logits, leading()};
         detail::multiply<detail::product::set>(team, rows, shape.width, leading(),
@@ -116,15 +137,15 @@ struct attention_tile
                                   m.output + static_cast<std::int64_t>(r) * columns(), columns());
         });
         team.team_barrier();
-        detail::multiply<detail::product::add>(
-            team, rows, keys, columns(), detail::row_set<T const>{m.logits, leading()}, static_cast<T const*>(m.values),
-            columns(), detail::row_set<T>{m.output, columns(), index});
+        detail::multiply<detail::product::add>(team, rows, keys, columns(),
+                                               detail::row_set<T const>{m.logits, leading()}, values.data,
+                                               values.leading, detail::row_set<T>{m.output, columns(), index});
     }
 
     /// Token form: R (-)+= phi(q) phi(k)^T v over the loaded block.
     template <detail::product Sign>
-    KOKKOS_FUNCTION void residual_rows(team_type const& team, memory const& m, int rows, int const* index,
-                                       int keys) const
+    KOKKOS_FUNCTION void residual_rows(team_type const& team, memory const& m, value_rows const& values, int rows,
+                                       int const* index, int keys) const
     {
         if (rows == 0) return;
         detail::row_set<T> const products{m.logits, leading()};
@@ -147,13 +168,13 @@ struct attention_tile
             });
             team.team_barrier();
         }
-        detail::multiply<Sign>(team, rows, keys, columns(), detail::row_set<T const>{m.logits, leading()},
-                               static_cast<T const*>(m.values), columns(),
-                               detail::row_set<T>{m.residual, columns(), index});
+        detail::multiply<Sign>(team, rows, keys, columns(), detail::row_set<T const>{m.logits, leading()}, values.data,
+                               values.leading, detail::row_set<T>{m.residual, columns(), index});
     }
 
     /// State form: the tile's own state -= phi(K)^T V of the loaded block (accumulated as a sum to be subtracted once).
-    KOKKOS_FUNCTION void subtract_block_state(team_type const& team, memory const& m, int keys) const
+    KOKKOS_FUNCTION void subtract_block_state(team_type const& team, memory const& m, value_rows const& values,
+                                              int keys) const
     {
         if (m.counts[3] == 0)
         {
@@ -162,9 +183,9 @@ struct attention_tile
             Kokkos::single(Kokkos::PerTeam(team), [&] { m.counts[3] = 1; });
             team.team_barrier();
         }
-        detail::multiply<detail::product::add>(
-            team, shape.features, keys, columns(), detail::row_set<T const>{m.key_features, leading()},
-            static_cast<T const*>(m.values), columns(), detail::row_set<T>{m.state, columns()});
+        detail::multiply<detail::product::add>(team, shape.features, keys, columns(),
+                                               detail::row_set<T const>{m.key_features, leading()}, values.data,
+                                               values.leading, detail::row_set<T>{m.state, columns()});
         if (shape.normalised)
         {
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, shape.features), [&](int f) {
@@ -194,7 +215,8 @@ struct attention_tile
         if (rows == 0) return;
         T const* matrix = state.matrix(batch, head, competing.end);
         T const* normaliser = shape.normalised ? state.normaliser(batch, head, competing.end) : nullptr;
-        if (m.counts[3] != 0)
+        bool const own = m.counts[3] != 0;
+        if (own)
         {
             std::int64_t const numbers = static_cast<std::int64_t>(shape.features) * columns();
             T const* const whole = matrix;
@@ -202,8 +224,10 @@ struct attention_tile
                                  [&](std::int64_t i) { m.state[i] = whole[i] - m.state[i]; });
             T const* const sums = normaliser;
             if (shape.normalised)
-                Kokkos::parallel_for(Kokkos::TeamVectorRange(team, shape.features),
-                                     [&](int f) { m.state_normaliser[f] = sums[f] - m.state_normaliser[f]; });
+                Kokkos::parallel_for(Kokkos::TeamVectorRange(team, shape.features), [&](int f) {
+                    m.state_magnitude[f] = Kokkos::abs(sums[f]) + Kokkos::abs(m.state_normaliser[f]); // what cancels
+                    m.state_normaliser[f] = sums[f] - m.state_normaliser[f];
+                });
             team.team_barrier();
             matrix = m.state;
             normaliser = m.state_normaliser;
@@ -219,9 +243,9 @@ struct attention_tile
                 T sum = T(0), magnitude = T(0);
                 for (int f = 0; f < shape.features; ++f)
                 {
-                    T const x = m.query_features[static_cast<std::int64_t>(r) * shape.features + f] * normaliser[f];
-                    sum += x;
-                    magnitude += Kokkos::abs(x);
+                    T const q = m.query_features[static_cast<std::int64_t>(r) * shape.features + f];
+                    sum += q * normaliser[f];
+                    magnitude += Kokkos::abs(q) * (own ? m.state_magnitude[f] : Kokkos::abs(normaliser[f]));
                 }
                 m.denominator[r] += sum;
                 m.magnitude[r] += magnitude;

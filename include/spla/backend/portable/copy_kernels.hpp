@@ -56,21 +56,13 @@ struct combine_kernel
     std::int64_t queries, heads;
     int value_dim;
 
-    KOKKOS_FUNCTION void operator()(team_type const& team) const
+    KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t row) const
     {
-        std::int64_t const head = team.league_rank() % heads, token = team.league_rank() / heads % queries;
-        std::int64_t const batch = team.league_rank() / heads / queries;
+        std::int64_t const head = row % heads, token = row / heads % queries;
+        std::int64_t const batch = row / heads / queries;
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, 1), [&](int) {
             auto const inverse_rms = [&](detail::output_tensor<Element> const& x) {
-                T sum = T(0);
-                for (int d = 0; d < value_dim; ++d)
-                {
-                    T const y = x.get(batch, token, head, d);
-                    sum += y * y;
-                }
-                return rule.kind == combination_kind::rms_sum
-                           ? T(1) / Kokkos::sqrt(sum / static_cast<T>(value_dim) + rule.epsilon)
-                           : T(1);
+                return rule.inverse_rms([&](int d) { return x.get(batch, token, head, d); }, value_dim);
             };
             T const scale_o = inverse_rms(sparse), scale_r = inverse_rms(residual);
             Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, value_dim), [&](int d) {

@@ -49,15 +49,37 @@ KOKKOS_FUNCTION void* team_base(Team const& team, std::int64_t bytes)
     return reinterpret_cast<void*>((raw + 63) / 64 * 64);
 }
 
-/// Runs `kernel(team)` for each of `items` work items on the instance, with level-1 scratch.
+/// A kernel of work items as a functor of teams. Kokkos counts teams in int: `first` carries the rest of the number.
+template <class Kernel>
+struct numbered_from
+{
+    Kernel kernel;
+    std::int64_t first;
+
+    template <class Team>
+    KOKKOS_FUNCTION void operator()(Team const& team) const
+    {
+        kernel(team, first + team.league_rank());
+    }
+};
+
+/// Runs `kernel(team, item)` for each of `items` work items on the instance, with level-1 scratch.
 template <class Exec, class Kernel>
 void launch(char const* label, Exec const& exec, std::int64_t items, std::int64_t scratch_bytes, Kernel const& kernel)
 {
-    if (items <= 0) return;
     using policy_type = Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>, Kokkos::IndexType<std::int64_t>>;
-    policy_type policy(exec, static_cast<int>(items), team_threads<Exec>, team_lanes<Exec>);
-    if (scratch_bytes > 0) policy.set_scratch_size(1, Kokkos::PerTeam(static_cast<int>(scratch_bytes) + 192));
-    Kokkos::parallel_for(label, policy, kernel);
+    constexpr std::int64_t most = std::int64_t{1} << 30; // teams of one launch
+    for (std::int64_t first = 0; first < items; first += most)
+    {
+        policy_type policy(exec, static_cast<int>(items - first < most ? items - first : most), team_threads<Exec>,
+                           team_lanes<Exec>);
+        if (scratch_bytes > 0) policy.set_scratch_size(1, Kokkos::PerTeam(static_cast<int>(scratch_bytes) + 192));
+        // Kernels of more than 512 bytes would go through constant memory, for which Kokkos waits on the host for the
+        // last one; as arguments (below 4 KiB) they do not, and can be captured in a graph.
+        using namespace Kokkos::Experimental;
+        Kokkos::parallel_for(label, require(policy, WorkItemProperty::HintLightWeight),
+                             numbered_from<Kernel>{kernel, first});
+    }
 }
 
 } // namespace spla::portable

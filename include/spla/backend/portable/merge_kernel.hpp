@@ -18,10 +18,9 @@ struct merge_kernel
     attention_outputs<Element> out;
     attention_shape shape;
 
-    KOKKOS_FUNCTION void operator()(team_type const& team) const
+    KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t number) const
     {
         std::int64_t const heads = shape.key_heads * shape.group;
-        std::int64_t const number = team.league_rank();
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, 1), [&](int) {
             T* const first = partial.row(number * shape.runs);
             T* const o = first + 4;

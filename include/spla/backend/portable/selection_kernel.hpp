@@ -17,8 +17,7 @@ struct selection_shape
     window bounds;
     sharing share;
     int top_k, kept;
-    float top_p;
-    double scale;
+    double top_p, scale;
     std::int64_t first_tile;  ///< tile number (position / T) of the call's first list
     std::int64_t lists;       ///< tiles of the call
     std::int64_t most_blocks; ///< most competing blocks of any list of the call
@@ -80,19 +79,19 @@ struct selection_kernel
         return start > begin ? start : begin;
     }
 
-    KOKKOS_FUNCTION void operator()(team_type const& team) const
+    KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
         std::int64_t const runs = (shape.lists - shape.skip + lists_per_item - 1) / lists_per_item;
-        std::int64_t const head = team.league_rank() % shape.key_heads;
-        std::int64_t const run = team.league_rank() / shape.key_heads % runs;
-        std::int64_t const batch = team.league_rank() / shape.key_heads / runs;
+        std::int64_t const head = item % shape.key_heads;
+        std::int64_t const run = item / shape.key_heads % runs;
+        std::int64_t const batch = item / shape.key_heads / runs;
         std::int64_t const first = shape.skip + run * lists_per_item;
         int const count = static_cast<int>(Kokkos::min<std::int64_t>(lists_per_item, shape.lists - first));
         memory const m = carve(team_base(team, scratch_bytes));
 
         // Later lists have no fewer competing blocks, so the last decides whether anything must be scored.
         block_range const last = shape.bounds.competing(first_position(first + count - 1));
-        bool const scored = last.count() > shape.top_k || (shape.top_p < 1.0f && last.count() > 0);
+        bool const scored = last.count() > shape.top_k || (shape.top_p < 1.0 && last.count() > 0);
         if (scored && shape.top_k > 0)
         {
             detail::fill(team, lists_per_item * m.blocks, m.group_mass, 0.0f);
@@ -151,6 +150,15 @@ private:
         constexpr int panel = detail::score_panel;
         int const rows = count * shape.group;
         int const width = shape.width;
+        block_range const last = shape.bounds.competing(position(count - 1));
+        auto const panel_blocks = [&](std::int64_t b) {
+            return static_cast<int>(Kokkos::min<std::int64_t>(panel, last.end - b));
+        };
+        auto const prefetch = [&](std::int64_t b) {
+            if constexpr (!Metric::reads_keys)
+                if (b < last.end) detail::prefetch_summaries(team, summary, batch, b, panel_blocks(b), head);
+        };
+        prefetch(last.begin);
         auto const row = [&](int r) {
             std::int64_t const p = position(r / shape.group);
             std::int64_t const q = p - (shape.keys - shape.queries);
@@ -163,13 +171,13 @@ private:
                                  [&](int i) { m.score.squared[i] = m.score.query[i] * m.score.query[i]; });
             team.team_barrier();
         }
-        block_range const last = shape.bounds.competing(position(count - 1));
         T const others =
             static_cast<T>(shape.bounds.block / (Metric::reads_keys ? 1 : summary.sub_blocks) - shape.kept);
         for (int p = 0; p * panel < last.count(); ++p)
         {
             std::int64_t const b = last.begin + p * panel;
-            int const blocks = static_cast<int>(Kokkos::min<std::int64_t>(panel, last.end - b));
+            int const blocks = panel_blocks(b);
+            prefetch(b + panel);
             if constexpr (Metric::reads_keys)
                 exact_logits(team, m, batch, head, b, blocks, rows);
             else

@@ -84,9 +84,8 @@ struct block_state_kernel
         return m;
     }
 
-    KOKKOS_FUNCTION void operator()(team_type const& team) const
+    KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
-        std::int64_t const item = team.league_rank();
         std::int64_t const head = item % state.key_heads;
         std::int64_t const slot = item / state.key_heads % count;
         std::int64_t const batch = item / state.key_heads / count;

@@ -27,7 +27,7 @@ struct statistics_kernel
 
     struct memory
     {
-        T *keys, *distance, *mean, *centred_mean, *vectors, *gram, *eigenvectors;
+        T *keys, *distance, *mean, *vectors, *gram, *eigenvectors;
         int* is_kept;
         std::int64_t bytes;
     };
@@ -40,7 +40,6 @@ struct statistics_kernel
         m.keys = c.take<T>(static_cast<std::int64_t>(size) * width);
         m.distance = c.take<T>(size);
         m.mean = c.take<T>(width);
-        m.centred_mean = c.take<T>(width);
         m.vectors = c.take<T>(static_cast<std::int64_t>(summary.vectors) * width);
         m.gram = c.take<T>(low_rank ? static_cast<std::int64_t>(size) * size : 0);
         m.eigenvectors = c.take<T>(low_rank ? static_cast<std::int64_t>(size) * size : 0);
@@ -49,9 +48,8 @@ struct statistics_kernel
         return m;
     }
 
-    KOKKOS_FUNCTION void operator()(team_type const& team) const
+    KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
-        std::int64_t const item = team.league_rank();
         std::int64_t const head = item % key_heads;
         std::int64_t const b = first + item / key_heads % count;
         std::int64_t const batch = item / key_heads / count;
