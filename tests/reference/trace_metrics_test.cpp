@@ -1,0 +1,24 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "captured_mass.hpp"
+
+using namespace spla_test;
+using spla::cumulant, spla::diagonal, spla::full, spla::low_rank, spla::taylor;
+
+void spla_test::hold_the_other_metrics(real_layer const& layer)
+{
+    hold("taylor<low_rank<1>>", spla::options<taylor<low_rank<1>>>{.kept_keys = 0}, layer);
+    hold("taylor<low_rank<4>>", spla::options<taylor<low_rank<4>>>{.kept_keys = 0}, layer);
+    hold("taylor<full>", spla::options<taylor<full>>{.kept_keys = 0}, layer);
+    hold("cumulant<diagonal>", spla::options<cumulant<diagonal>>{.kept_keys = 0}, layer);
+    hold("cumulant<full>", spla::options<cumulant<full>>{.kept_keys = 0}, layer);
+    hold("mean_only, 1 kept", spla::options<spla::mean_only>{.kept_keys = 1}, layer);
+    hold("taylor<diagonal>, 2 kept", spla::options<>{.kept_keys = 2}, layer);
+    hold("taylor<diagonal>, 2 sub-blocks", spla::options<>{.kept_keys = 0, .sub_blocks = 2}, layer);
+    hold("taylor<diagonal>, 1 kept, 2 sub-blocks", spla::high_fidelity(), layer);
+}
+
+TEST_CASE("captured mass on a real model: every other metric, and two sub-blocks", "[.full][trace]")
+{
+    hold_the_other_metrics(shipped());
+}
