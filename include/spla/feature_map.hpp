@@ -106,7 +106,7 @@ struct softmax_pair
         T sum_of_negated(0);
         for (int d = 0; d < width; ++d)
         {
-            T const e = exp(x[d] - (narrow ? middle : largest));
+            T const e = narrow ? exp_in_range(x[d] - middle) : exp(x[d] - largest);
             T const n = narrow ? T(1) / e : exp(smallest - x[d]);
             sum = sum + e;
             sum_of_negated = sum_of_negated + n;

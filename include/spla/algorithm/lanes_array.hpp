@@ -80,6 +80,11 @@ KOKKOS_FUNCTION lanes<T, N> exp(lanes<T, N> x)
     for (int i = 0; i < N; ++i) x.v[i] = exp(x.v[i]);
     return x;
 }
+template <class T, int N>
+KOKKOS_FUNCTION lanes<T, N> exp_in_range(lanes<T, N> x)
+{
+    return exp(x);
+}
 
 template <class T, int N>
 KOKKOS_FUNCTION void keep_in_register(lanes<T, N>&)

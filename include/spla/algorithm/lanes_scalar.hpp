@@ -40,6 +40,15 @@ KOKKOS_INLINE_FUNCTION double exp(double x)
 {
     return Kokkos::exp(x);
 }
+/// exp for x in [-86.9, 88.72], cheaper for packs.
+KOKKOS_INLINE_FUNCTION float exp_in_range(float x)
+{
+    return Kokkos::exp(x);
+}
+KOKKOS_INLINE_FUNCTION double exp_in_range(double x)
+{
+    return Kokkos::exp(x);
+}
 KOKKOS_INLINE_FUNCTION float max(float a, float b)
 {
     return a > b ? a : b;

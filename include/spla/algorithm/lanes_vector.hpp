@@ -117,20 +117,17 @@ void transpose(lanes<T, N> (&rows)[N])
     }
 }
 
-/// exp in float: relative error below 2e-7, 0 below -86.9 (where the result would be under 1.9e-38), infinity above
-/// 88.72; NaN stays NaN. Range reduction by ln 2 in two parts and the degree-6 polynomial of Cephes' expf.
+/// exp for x in [-86.9, 88.72] (or NaN, which stays): relative error below 2e-7. Range reduction by ln 2 in two parts
+/// and the degree-6 polynomial of Cephes' expf.
 template <int N>
-lanes<float, N> exp(lanes<float, N> x)
+lanes<float, N> exp_in_range(lanes<float, N> x)
 {
     using vector = typename lanes<float, N>::vector;
     using integers = detail::vector_t<std::int32_t, N>;
     constexpr float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
-    vector const low = -86.9f - vector{};
-    vector const high = 88.72f - vector{};
-    vector const clamped = x.v < low ? low : (x.v > high ? high : x.v);
-    vector const shifted = clamped * 1.44269504088896341f + magic;
+    vector const shifted = x.v * 1.44269504088896341f + magic;
     vector const n = shifted - magic;
-    vector r = clamped - n * 0.693359375f;
+    vector r = x.v - n * 0.693359375f;
     r = r - n * -2.12194440e-4f;
     vector p = r * 1.9875691500e-4f + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -140,7 +137,18 @@ lanes<float, N> exp(lanes<float, N> x)
     p = p * (r * r) + r + 1.0f;
     // 2^(n-1), then doubled: n reaches 128, whose exponent has no float.
     integers const exponent = (detail::bits_as<integers>(shifted) - 0x4b400000 + 126) << 23;
-    vector const value = p * detail::bits_as<vector>(exponent) * 2.0f;
+    return p * detail::bits_as<vector>(exponent) * 2.0f;
+}
+
+/// exp in float: relative error below 2e-7, 0 below -86.9 (where the result would be under 1.9e-38), infinity above
+/// 88.72; NaN stays NaN.
+template <int N>
+lanes<float, N> exp(lanes<float, N> x)
+{
+    using vector = typename lanes<float, N>::vector;
+    vector const low = -86.9f - vector{};
+    vector const high = 88.72f - vector{};
+    vector const value = exp_in_range(lanes<float, N>(x.v < low ? low : (x.v > high ? high : x.v))).v;
     vector const zero = vector{};
     vector const infinity = __builtin_inff() - vector{};
     return x.v < low ? zero : (x.v > high ? infinity : value);
@@ -152,6 +160,11 @@ lanes<double, N> exp(lanes<double, N> x)
     lanes<double, N> r;
     for (int i = 0; i < N; ++i) r.v[i] = Kokkos::exp(x.v[i]);
     return r;
+}
+template <int N>
+lanes<double, N> exp_in_range(lanes<double, N> x)
+{
+    return exp(x);
 }
 
 namespace detail
