@@ -14,8 +14,7 @@ template <class Exec, class FeatureMap, class Element>
 struct attention_tile
 {
     using T = accumulator_t<Element>;
-    using team_type = typename Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>,
-                                                  Kokkos::IndexType<std::int64_t>>::member_type;
+    using team_type = team_of<Exec>;
 
     detail::tensor<Element const> query, key, value, residual_query, residual_key;
     detail::list_tensor list;

@@ -49,8 +49,7 @@ template <class Exec, class Element>
 struct combine_kernel
 {
     using T = accumulator_t<Element>;
-    using team_type = typename Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>,
-                                                  Kokkos::IndexType<std::int64_t>>::member_type;
+    using team_type = team_of<Exec>;
     detail::output_tensor<Element> sparse, residual, output;
     detail::combination_rule<T> rule;
     std::int64_t queries, heads;

@@ -21,6 +21,11 @@ inline constexpr int team_threads = detail::runs_on_host<Exec> ? 1 : 8;
 template <class Exec>
 inline constexpr int team_lanes = detail::runs_on_host<Exec> ? 1 : 32;
 
+template <class Exec>
+using team_policy = Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>, Kokkos::IndexType<std::int64_t>>;
+template <class Exec>
+using team_of = typename team_policy<Exec>::member_type;
+
 /// Carves arrays from a team's scratch, each 64-byte aligned. With a null base it only counts.
 class scratch_carver
 {
@@ -67,12 +72,11 @@ struct numbered_from
 template <class Exec, class Kernel>
 void launch(char const* label, Exec const& exec, std::int64_t items, std::int64_t scratch_bytes, Kernel const& kernel)
 {
-    using policy_type = Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>, Kokkos::IndexType<std::int64_t>>;
     constexpr std::int64_t most = std::int64_t{1} << 30; // teams of one launch
     for (std::int64_t first = 0; first < items; first += most)
     {
-        policy_type policy(exec, static_cast<int>(items - first < most ? items - first : most), team_threads<Exec>,
-                           team_lanes<Exec>);
+        team_policy<Exec> policy(exec, static_cast<int>(items - first < most ? items - first : most),
+                                 team_threads<Exec>, team_lanes<Exec>);
         if (scratch_bytes > 0) policy.set_scratch_size(1, Kokkos::PerTeam(static_cast<int>(scratch_bytes) + 192));
         // Kernels of more than 512 bytes would go through constant memory, for which Kokkos waits on the host for the
         // last one; as arguments (below 4 KiB) they do not, and can be captured in a graph.

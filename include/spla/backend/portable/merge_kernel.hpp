@@ -11,8 +11,7 @@ template <class Exec, class Element>
 struct merge_kernel
 {
     using T = accumulator_t<Element>;
-    using team_type = typename Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>,
-                                                  Kokkos::IndexType<std::int64_t>>::member_type;
+    using team_type = team_of<Exec>;
 
     partial_tensor<T> partial;
     attention_outputs<Element> out;

@@ -30,8 +30,7 @@ template <class Exec, class Metric, class Element>
 struct selection_kernel
 {
     using T = accumulator_t<Element>;
-    using team_type = typename Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>,
-                                                  Kokkos::IndexType<std::int64_t>>::member_type;
+    using team_type = team_of<Exec>;
 
     detail::tensor<Element const> query, key; ///< key: for exact_mass alone
     detail::summary_tensor summary;

@@ -57,8 +57,7 @@ template <class Exec, class FeatureMap, class Element>
 struct block_state_kernel
 {
     using T = accumulator_t<Element>;
-    using team_type = typename Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>,
-                                                  Kokkos::IndexType<std::int64_t>>::member_type;
+    using team_type = team_of<Exec>;
 
     detail::tensor<Element const> key, value;
     linear_tensor<T> state;
