@@ -38,22 +38,26 @@ struct results
     spla::reference::lists chosen(int b) const { return lists_of(on_host(lists), b); }
 };
 
+/// [batch, L, Hq, dim] filled with NaN: every element must be written, or it shows.
+template <class Space, class T>
+any_view<T, Space> unwritten(shape const& s, int dim, T nan)
+{
+    host_view<T> const all("unwritten", s.batch, s.queries, s.query_heads, dim);
+    std::fill_n(all.data(), all.size(), nan);
+    auto const v = empty_view<T, Space>(s.batch, s.queries, s.query_heads, dim);
+    from_host(all, v);
+    return v;
+}
+
 template <class Exec, class Element, class Out>
 results<Exec, Element, Out>::results(shape const& s, std::int64_t tiles, int top_k)
     : lists(unwritten_lists<space>(s.batch, tiles, s.key_heads, top_k))
 {
-    auto const unwritten = [&]<class T>(T nan, int dim) { // every element must be written, so that a NaN shows
-        host_view<T> const all("unwritten", s.batch, s.queries, s.query_heads, dim);
-        std::fill_n(all.data(), all.size(), nan);
-        auto const v = empty_view<T, space>(s.batch, s.queries, s.query_heads, dim);
-        from_host(all, v);
-        return v;
-    };
     double const nan = std::numeric_limits<double>::quiet_NaN();
-    output = unwritten(narrow<Out>(nan), s.value_dim);
-    sparse = unwritten(narrow<Out>(nan), s.value_dim);
-    residual = unwritten(narrow<Out>(nan), s.value_dim);
-    lse = unwritten(narrow<accumulator>(nan), 1);
+    output = unwritten<space>(s, s.value_dim, narrow<Out>(nan));
+    sparse = unwritten<space>(s, s.value_dim, narrow<Out>(nan));
+    residual = unwritten<space>(s, s.value_dim, narrow<Out>(nan));
+    lse = unwritten<space>(s, 1, narrow<accumulator>(nan));
 }
 
 template <class Exec, class Element, class Out>
