@@ -177,7 +177,7 @@ struct no_work
     std::int64_t bytes;
     using team_type = typename Kokkos::TeamPolicy<Exec, Kokkos::Schedule<Kokkos::Dynamic>,
                                                   Kokkos::IndexType<std::int64_t>>::member_type;
-    KOKKOS_FUNCTION void operator()(team_type const& team) const { portable::team_base(team, bytes); }
+    KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t) const { portable::team_base(team, bytes); }
 };
 } // namespace detail
 
