@@ -6,6 +6,12 @@
 #include "backend/portable/state_kernel.hpp"
 #include "backend/portable/statistics_kernel.hpp"
 
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <type_traits>
+
 namespace spla
 {
 
@@ -55,30 +61,38 @@ std::optional<violation> check_append(Exec const&, NewKey const& new_key, NewVal
                                       options<Metric, FeatureMap> const& o,
                                       attention_extras<typename Key::value_type> const& extras = {})
 {
+    static_assert(accessible_from<Exec, NewKey, NewValue, Key, Value> &&
+                      Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
+                  "spla::append: every view and the state must be accessible from the execution space");
     detail::rule_checker c("append");
-    auto const k = detail::tensor_of(key), v = detail::tensor_of(value);
-    auto const nk = detail::tensor_of(new_key), nv = detail::tensor_of(new_value);
+    auto const k = detail::facts_of(key), v = detail::facts_of(value);
+    auto const nk = detail::facts_of(new_key), nv = detail::facts_of(new_value);
+    auto const& residual_key = extras.facts.residual_key;
+    std::int64_t const tokens = nk.extent[1];
     problem p;
     p.batch = k.extent[0];
-    p.queries = nk.extent[1];
-    p.keys = state.tokens + nk.extent[1];
+    p.queries = tokens;
+    p.keys = state.tokens + tokens;
     p.query_heads = p.key_heads = k.extent[2];
     p.head_dim = k.extent[3];
     p.value_dim = v.extent[3];
-    p.residual_dim = extras.residual_key ? extras.residual_key.extent[3] : 0;
+    p.residual_dim = residual_key.extent[3];
     p.element = kind_of<element_t<typename Key::value_type>>();
     if (auto const found = check(p, o, "append")) return found;
-    detail::require_contiguous(c, "new_key", new_key);
-    detail::require_contiguous(c, "new_value", new_value);
-    detail::require_contiguous(c, "key", key);
-    detail::require_contiguous(c, "value", value);
-    detail::require_extents(c, "new_key", nk, k.extent[0], nk.extent[1], k.extent[2], k.extent[3]);
-    detail::require_extents(c, "new_value", nv, k.extent[0], nk.extent[1], k.extent[2], v.extent[3]);
-    detail::require_extents(c, "value", v, k.extent[0], k.extent[1], k.extent[2], v.extent[3]);
+    detail::require_contiguous(c, "new_key", nk);
+    detail::require_contiguous(c, "new_value", nv);
+    detail::require_contiguous(c, "key", k);
+    detail::require_contiguous(c, "value", v);
+    detail::require_extents(c, "new_key", nk, {p.batch, tokens, p.key_heads, p.head_dim});
+    detail::require_extents(c, "new_value", nv, {p.batch, tokens, p.key_heads, p.value_dim});
+    detail::require_extents(c, "value", v, {p.batch, k.extent[1], p.key_heads, p.value_dim});
+    if (residual_key)
+        detail::require_residual_key(c, residual_key, p, std::max(p.keys, residual_key.extent[1]),
+                                     detail::runs_on_host<Exec>);
     c.require(p.keys <= k.extent[1], rule_kind::shape, "key.extent(1)", k.extent[1],
               "at least " + std::to_string(p.keys) + " (" + std::to_string(state.tokens) + " held and " +
-                  std::to_string(nk.extent[1]) + " new)");
-    c.require(nk.extent[1] <= o.segment_tokens, rule_kind::value, "new_key.extent(1)", nk.extent[1],
+                  std::to_string(tokens) + " new)");
+    c.require(tokens <= o.segment_tokens, rule_kind::value, "new_key.extent(1)", tokens,
               "at most options.segment_tokens, " + std::to_string(o.segment_tokens));
     detail::require_state(c, state, p, o);
     return c.found();
@@ -89,19 +103,22 @@ std::optional<violation> check_append(Exec const&, NewKey const& new_key, NewVal
 /// prefill).
 ///
 /// Shapes: new_key [batch, n, Hk, D], new_value [batch, n, Hk, Dv]; key [batch, capacity, Hk, D], value [batch,
-/// capacity, Hk, Dv] with room for state.tokens + n tokens. Where the new tokens already lie at their place in the
-/// cache (same address) nothing is copied. n is at most options.segment_tokens. O(n (D + F Dv / B)) work a key head.
-/// Keys and values are finite.
-/// @throws argument_error  what check_append() returns; nothing is written then
+/// capacity, Hk, Dv] with room for state.tokens + n tokens; last dimensions contiguous. Where the new tokens already
+/// lie at their place in the cache (same address) nothing is copied. n is at most options.segment_tokens. Keys and
+/// values are finite.
+///
+/// A residual branch with keys of its own: extras.residual_keys(view) or residual_inputs(), [batch, tokens, Hk, Dr]
+/// with state.tokens + n tokens or more. They are read in place: the new ones lie in that cache already.
+///
+/// Complexity, a key head: O(n F Dv) for the blocks' states and O((n / B) F Dv) to add them up, O(n D) for the
+/// statistics (full: O(n D^2); low_rank: O(B'^3) for each sub-block of B' keys besides, by one thread).
+/// @throws argument_error  (one of its kinds, see prefill()) what check_append() returns; nothing is written then
 template <class Exec, tensor_view NewKey, tensor_view NewValue, output_view Key, output_view Value, class MemorySpace,
           class Metric, class FeatureMap>
 void append(Exec const& exec, NewKey const& new_key, NewValue const& new_value, Key const& key, Value const& value,
             sequence_state<MemorySpace>& state, options<Metric, FeatureMap> const& o,
             attention_extras<typename Key::value_type> const& extras = {})
 {
-    static_assert(accessible_from<Exec, NewKey, NewValue, Key, Value> &&
-                      Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
-                  "spla::append: every view and the state must be accessible from the execution space");
     using Element = element_t<typename Key::value_type>;
     static_assert(std::is_same_v<Element, element_t<typename Value::value_type>> &&
                       std::is_same_v<Element, element_t<typename NewKey::value_type>> &&

@@ -3,13 +3,17 @@
 #pragma once
 #include "view_concepts.hpp"
 
+#include <cstdint>
+#include <type_traits>
+
 namespace spla
 {
 
 /// Lists of selected blocks, the interchange form: per (tile, key head) an ascending int32 list of block indices padded
 /// with -1, and its length. Rank-4 indices [batch, tile, key_head, entry] (last dimension contiguous, at least top_k
-/// entries where spla writes it) and rank-3 lengths [batch, tile, key_head]. Tiles are those of tile_count(), the first
-/// that of the first query.
+/// entries where spla writes it) and rank-3 lengths [batch, tile, key_head] in any strides. Tiles are those of
+/// tile_count() or more, the first that of the first query. Lists that spla writes are views of int32, not of const
+/// int32.
 template <class Indices, class Lengths>
 struct block_list
 {
@@ -60,6 +64,7 @@ list_tensor list_of(block_list<Indices, Lengths> const& lists)
     list_tensor t;
     t.indices = const_cast<std::int32_t*>(lists.indices.data());
     t.lengths = const_cast<std::int32_t*>(lists.lengths.data());
+    if (!t.indices) t.indices = t.lengths; // lists without entries have no memory, but are given all the same
     for (int i = 0; i < 3; ++i)
     {
         t.stride[i] = static_cast<std::int64_t>(lists.indices.stride(i));
@@ -68,6 +73,10 @@ list_tensor list_of(block_list<Indices, Lengths> const& lists)
     t.capacity = static_cast<std::int64_t>(lists.indices.extent(3));
     return t;
 }
+
+template <class Indices, class Lengths>
+inline constexpr bool writable_list =
+    !std::is_const_v<typename Indices::value_type> && !std::is_const_v<typename Lengths::value_type>;
 } // namespace detail
 
 } // namespace spla

@@ -4,6 +4,10 @@
 #include "backend/portable/copy_kernels.hpp"
 #include "select.hpp"
 
+#include <cstdint>
+#include <optional>
+#include <string>
+
 /// The stages after selection, each alone, so that an engine can replace one: exact branch, residual branch,
 /// combination.
 namespace spla
@@ -11,91 +15,155 @@ namespace spla
 
 namespace detail
 {
+/// The stages compute one branch and combine nothing, whatever the options say of it.
+template <class Metric, class FeatureMap>
+options<Metric, FeatureMap> branch_alone(options<Metric, FeatureMap> o)
+{
+    o.combine = combination_kind::separate;
+    return o;
+}
+
+/// Rules of both branches, beyond check(). No state: the exact branch.
+template <class Exec, class MemorySpace, class Metric, class FeatureMap>
+std::optional<violation> check_branch(char const* call, problem const& p, attention_views const& views,
+                                      extras_facts const& extras, std::int64_t list_capacity,
+                                      sequence_state<MemorySpace> const* state, options<Metric, FeatureMap> const& o)
+{
+    if (auto const found = check(p, o, call)) return found;
+    rule_checker c(call);
+    window const bounds = window_of(o);
+    require_views(c, p, views, true);
+    c.require(static_cast<bool>(extras.given_indices), rule_kind::value, "extras.use_lists", "absent",
+              "the lists of selected blocks");
+    require_extras(c, p, views, extras, tile_count(p.queries, p.keys, bounds.tile), o.top_k, runs_on_host<Exec>);
+    if (state)
+    {
+        c.require(state->layout().residual || state->layout().bytes == 0, rule_kind::state, "state.layout().residual",
+                  "false", "true: a state that was not made for sparse_only");
+        require_state(c, *state, p, branch_alone(o));
+        c.require(state->tokens == p.keys, rule_kind::state, "key.extent(1)", p.keys,
+                  std::to_string(state->tokens) + ", the state's tokens");
+        require_prefix_states(c, *state, state->layout().slots, p, bounds);
+    }
+    if (!c.found()) require_kernels(c, plan_of<Exec>(call, false, p, o, list_capacity));
+    return c.found();
+}
+
 template <class Exec, class Query, class Key, class Value, class Output, class State, class Metric, class FeatureMap,
           class Extras>
 void run_branch(char const* name, Exec const& exec, Query const& query, Key const& key, Value const& value,
                 Output const& output, State& state, options<Metric, FeatureMap> const& o, Extras extras, bool exact)
 {
     using Element = element_t<typename Query::value_type>;
-    problem const p = describe(query, key, value, extras);
-    if (auto const found = check(p, o, name)) throw_violation(*found);
-    rule_checker c(name);
-    require_extents(c, "key", tensor_of(key), p.batch, p.keys, p.key_heads, p.head_dim);
-    require_extents(c, "value", tensor_of(value), p.batch, p.keys, p.key_heads, p.value_dim);
-    require_extents(c, "output", tensor_of(output), p.batch, p.queries, p.query_heads, p.value_dim);
-    require_contiguous(c, "query", query);
-    require_contiguous(c, "key", key);
-    require_contiguous(c, "value", value);
-    require_contiguous(c, "output", output);
-    c.require(static_cast<bool>(extras.given), rule_kind::value, "extras.use_lists", "absent",
-              "the lists of selected blocks");
-    c.require(extras.given_tiles >= tile_count(p.queries, p.keys, window_of(o).tile), rule_kind::shape,
-              "extras.use_lists tiles", extras.given_tiles,
-              "at least " + std::to_string(tile_count(p.queries, p.keys, window_of(o).tile)));
-    if (!exact)
-    {
-        require_state(c, state, p, o);
-        std::int64_t const first = p.keys - p.queries;
-        std::int64_t const end = window_of(o).state_end(first > 0 ? first : 0);
-        c.require(state.tokens == p.keys, rule_kind::state, "key.extent(1)", p.keys,
-                  std::to_string(state.tokens) + ", the state's tokens");
-        c.require(end == state.state_end || end >= state.prefix_first, rule_kind::state, "query.extent(1)", p.queries,
-                  "queries no further back than the last append, whose prefix states the state holds");
-    }
-    if (c.found()) throw_violation(*c.found());
+    problem const p = describe(views_of(query, key, value, output), extras.facts.residual_key, kind_of<Element>());
     extras.sparse = {};
     extras.residual = {};
-    options<Metric, FeatureMap> alone = o;
-    alone.combine = combination_kind::separate;
+    auto const alone = branch_alone(o);
     auto call = make_call(p, query, key, value, output, alone, extras);
     (exact ? call.out.sparse : call.out.residual) = output_of<Element>(output);
-    call.how = make_plan<Exec>(name, false, p, o, extras.given.capacity);
+    call.how = plan_of<Exec>(name, false, p, o, extras.given.capacity);
     backend::attend_queries(exec, call, state, 0, p.queries, p.keys, alone, exact, !exact);
 }
 } // namespace detail
 
-/// The exact branch alone over forced blocks and the given lists (extras.use_lists): output [batch, L, Hq, Dv], lse by
-/// extras.return_lse. Needs no state.
+/// The first rule that selected_attention() with these arguments violates, or nothing.
+template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class Metric,
+          class FeatureMap>
+std::optional<violation> check_selected_attention(Exec const&, Query const& query, Key const& key, Value const& value,
+                                                  Output const& output, options<Metric, FeatureMap> const& o,
+                                                  attention_extras<typename Query::non_const_value_type> const& extras)
+{
+    static_assert(accessible_from<Exec, Query, Key, Value, Output>,
+                  "spla::selected_attention: every view must be accessible from the execution space");
+    auto const views = detail::views_of(query, key, value, output);
+    problem const p =
+        detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
+    sequence_state<typename Exec::memory_space> const* const none = nullptr;
+    return detail::check_branch<Exec>("selected_attention", p, views, extras.facts, extras.given.capacity, none, o);
+}
+
+/// The exact branch alone over forced blocks and the given lists (extras.use_lists): query [batch, L, Hq, D], key
+/// [batch, M, Hk, D], value [batch, M, Hk, Dv], output [batch, L, Hq, Dv], lse by extras.return_lse. Needs no state.
+/// Complexity as the exact branch of prefill().
+/// @throws argument_error  (one of its kinds) what check_selected_attention() returns; nothing is written then
 template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class Metric,
           class FeatureMap>
 void selected_attention(Exec const& exec, Query const& query, Key const& key, Value const& value, Output const& output,
                         options<Metric, FeatureMap> const& o,
                         attention_extras<typename Query::non_const_value_type> const& extras)
 {
+    if (auto const found = check_selected_attention(exec, query, key, value, output, o, extras))
+        throw_violation(*found);
     sequence_state<typename Exec::memory_space> none;
     detail::run_branch("selected_attention", exec, query, key, value, output, none, o, extras, true);
 }
 
-/// The residual branch alone: state minus the given lists (extras.use_lists). The state holds exactly key's tokens.
+/// The first rule that residual_attention() with these arguments violates, or nothing.
+template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class MemorySpace,
+          class Metric, class FeatureMap>
+std::optional<violation> check_residual_attention(Exec const&, Query const& query, Key const& key, Value const& value,
+                                                  Output const& output, sequence_state<MemorySpace> const& state,
+                                                  options<Metric, FeatureMap> const& o,
+                                                  attention_extras<typename Query::non_const_value_type> const& extras)
+{
+    static_assert(accessible_from<Exec, Query, Key, Value, Output> &&
+                      Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
+                  "spla::residual_attention: every view and the state must be accessible from the execution space");
+    auto const views = detail::views_of(query, key, value, output);
+    problem const p =
+        detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
+    return detail::check_branch<Exec>("residual_attention", p, views, extras.facts, extras.given.capacity, &state, o);
+}
+
+/// The residual branch alone: state minus the given lists (extras.use_lists). Shapes as selected_attention(). The state
+/// holds exactly key's tokens and was not made for sparse_only; options.combine does not matter otherwise. Complexity
+/// as the residual branch of prefill().
+/// @throws argument_error  (one of its kinds) what check_residual_attention() returns; nothing is written then
 template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class MemorySpace,
           class Metric, class FeatureMap>
 void residual_attention(Exec const& exec, Query const& query, Key const& key, Value const& value, Output const& output,
                         sequence_state<MemorySpace> const& state, options<Metric, FeatureMap> const& o,
                         attention_extras<typename Query::non_const_value_type> const& extras)
 {
+    if (auto const found = check_residual_attention(exec, query, key, value, output, state, o, extras))
+        throw_violation(*found);
     sequence_state<MemorySpace> view = state;
     detail::run_branch("residual_attention", exec, query, key, value, output, view, o, extras, false);
 }
 
+/// The first rule that combine() with these arguments violates, or nothing.
+template <class Exec, output_view Sparse, output_view Residual, output_view Output, class Metric, class FeatureMap>
+std::optional<violation> check_combine(Exec const&, Sparse const& sparse, Residual const& residual,
+                                       Output const& output, options<Metric, FeatureMap> const& o,
+                                       attention_extras<typename Output::value_type> const& extras = {})
+{
+    static_assert(accessible_from<Exec, Sparse, Residual, Output>,
+                  "spla::combine: every view must be accessible from the execution space");
+    detail::rule_checker c("combine");
+    auto const s = detail::facts_of(sparse), r = detail::facts_of(residual), out = detail::facts_of(output);
+    detail::require_options(c, o);
+    c.require(o.combine != combination_kind::separate, rule_kind::value, "combine", "separate",
+              "rms_sum, sum or sparse_only");
+    detail::require_extents(c, "residual", r, {s.extent[0], s.extent[1], s.extent[2], s.extent[3]});
+    detail::require_extents(c, "output", out, {s.extent[0], s.extent[1], s.extent[2], s.extent[3]});
+    detail::require_contiguous(c, "sparse", s);
+    detail::require_contiguous(c, "residual", r);
+    detail::require_contiguous(c, "output", out);
+    detail::require_weights(c, extras.facts, s.extent[2], s.extent[3], detail::runs_on_host<Exec>);
+    return c.found();
+}
+
 /// The combination alone (spec section 5): both branches [batch, L, Hq, Dv] into output; `o.combine` is rms_sum, sum or
-/// sparse_only.
+/// sparse_only. Weights by extras.norm_weights. O(Dv) a query and head.
+/// @throws argument_error  (one of its kinds) what check_combine() returns; nothing is written then
 template <class Exec, output_view Sparse, output_view Residual, output_view Output, class Metric, class FeatureMap>
 void combine(Exec const& exec, Sparse const& sparse, Residual const& residual, Output const& output,
              options<Metric, FeatureMap> const& o, attention_extras<typename Output::value_type> const& extras = {})
 {
     using Element = element_t<typename Output::value_type>;
     using T = accumulator_t<Element>;
+    if (auto const found = check_combine(exec, sparse, residual, output, o, extras)) throw_violation(*found);
     auto const s = detail::tensor_of(sparse);
-    detail::rule_checker c("combine");
-    c.require(o.combine != combination_kind::separate, rule_kind::value, "combine", "separate",
-              "rms_sum, sum or sparse_only");
-    detail::require_extents(c, "residual", detail::tensor_of(residual), s.extent[0], s.extent[1], s.extent[2],
-                            s.extent[3]);
-    detail::require_extents(c, "output", detail::tensor_of(output), s.extent[0], s.extent[1], s.extent[2], s.extent[3]);
-    detail::require_contiguous(c, "sparse", sparse);
-    detail::require_contiguous(c, "residual", residual);
-    detail::require_contiguous(c, "output", output);
-    if (c.found()) throw_violation(*c.found());
     portable::combine_kernel<Exec, Element> const kernel{
         detail::output_of<Element>(sparse),
         detail::output_of<Element>(residual),

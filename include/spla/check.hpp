@@ -6,8 +6,12 @@
 #include "problem.hpp"
 
 #include <cmath>
+#include <cstdint>
+#include <cstdio>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <type_traits>
 
 namespace spla
 {
@@ -21,16 +25,19 @@ public:
     explicit rule_checker(char const* call) : call_(call) {}
 
     template <class Actual>
-    rule_checker& require(bool holds, rule_kind kind, char const* argument, Actual const& actual,
-                          std::string const& allowed)
+    rule_checker& require(bool holds, rule_kind kind, std::string_view argument, Actual const& actual,
+                          std::string_view allowed)
     {
-        if (!holds && !found_) found_ = violation{call_, argument, text(actual), allowed, kind};
+        if (!holds && !found_)
+            found_ = violation{call_, std::string(argument), text(actual), std::string(allowed), kind};
         return *this;
     }
     std::optional<violation> const& found() const { return found_; }
 
     static std::string text(std::string const& s) { return s; }
+    static std::string text(std::string_view s) { return std::string(s); }
     static std::string text(char const* s) { return s; }
+    static std::string text(bool b) { return b ? "true" : "false"; }
     template <class Number>
     static std::string text(Number x)
     {
@@ -50,29 +57,13 @@ private:
 };
 } // namespace detail
 
-/// The first rule that sizes and options violate, or nothing. Pure: no launch, no allocation of device memory. Entry
-/// points throw what this returns (and further rules on their views, state and workspace: see their own checks).
-template <class Metric, class FeatureMap>
-std::optional<violation> check(problem const& p, options<Metric, FeatureMap> const& o, char const* call = "check")
+namespace detail
 {
-    detail::rule_checker c(call);
-    auto const shape = rule_kind::shape;
+/// Rules on the options alone: what calls that have no keys can be held to.
+template <class Metric, class FeatureMap>
+void require_options(rule_checker& c, options<Metric, FeatureMap> const& o)
+{
     auto const value = rule_kind::value;
-    auto const unsupported = rule_kind::unsupported;
-    std::int64_t const limit = std::int64_t{1} << 31;
-    c.require(p.batch >= 0, shape, "batch", p.batch, "0 or more");
-    c.require(p.queries >= 0, shape, "queries", p.queries, "0 or more");
-    c.require(p.keys >= 0, shape, "keys", p.keys, "0 or more");
-    c.require(p.query_heads >= 1, shape, "query_heads", p.query_heads, "1 or more");
-    c.require(p.key_heads >= 1, shape, "key_heads", p.key_heads, "1 or more");
-    c.require(p.key_heads >= 1 && p.query_heads % p.key_heads == 0, shape, "query_heads", p.query_heads,
-              "a multiple of the " + std::to_string(p.key_heads) + " key heads");
-    c.require(p.key_heads >= 1 && p.query_heads / p.key_heads <= 1024, unsupported, "query heads per key head",
-              p.group(), "at most 1024");
-    c.require(p.head_dim >= 1 && p.head_dim <= 1024, unsupported, "head_dim", p.head_dim, "1 to 1024");
-    c.require(p.value_dim >= 1 && p.value_dim <= 1024, unsupported, "value_dim", p.value_dim, "1 to 1024");
-    c.require(p.residual_dim >= 0 && p.residual_dim <= 1024, unsupported, "residual_dim", p.residual_dim,
-              "0 (head_dim) to 1024");
     c.require(!o.scale || std::isfinite(*o.scale), value, "scale", o.scale.value_or(0.0), "a finite number");
     c.require(o.block >= 1 && o.block <= 1024, value, "block", o.block, "1 to 1024");
     c.require(o.sink_blocks >= 0, value, "sink_blocks", o.sink_blocks, "0 or more");
@@ -105,11 +96,46 @@ std::optional<violation> check(problem const& p, options<Metric, FeatureMap> con
     c.require(o.epsilon >= 0.0 && std::isfinite(o.epsilon), value, "epsilon", o.epsilon, "0 or more");
     c.require(o.segment_tokens >= o.block && o.segment_tokens >= tile, value, "segment_tokens", o.segment_tokens,
               "at least the block and the sharing tile");
+}
+
+/// Rules on the sizes alone.
+inline void require_sizes(rule_checker& c, problem const& p)
+{
+    auto const shape = rule_kind::shape;
+    auto const unsupported = rule_kind::unsupported;
+    c.require(p.batch >= 0, shape, "batch", p.batch, "0 or more");
+    c.require(p.queries >= 0, shape, "queries", p.queries, "0 or more");
+    c.require(p.keys >= 0, shape, "keys", p.keys, "0 or more");
+    c.require(p.query_heads >= 1, shape, "query_heads", p.query_heads, "1 or more");
+    c.require(p.key_heads >= 1, shape, "key_heads", p.key_heads, "1 or more");
+    if (!c.found())
+        c.require(p.query_heads % p.key_heads == 0, shape, "query_heads", p.query_heads,
+                  "a multiple of the " + std::to_string(p.key_heads) + " key heads");
+    c.require(p.key_heads < 1 || p.query_heads / p.key_heads <= 1024, unsupported, "query heads per key head",
+              p.group(), "at most 1024");
+    c.require(p.head_dim >= 1 && p.head_dim <= 1024, unsupported, "head_dim", p.head_dim, "1 to 1024");
+    c.require(p.value_dim >= 1 && p.value_dim <= 1024, unsupported, "value_dim", p.value_dim, "1 to 1024");
+    c.require(p.residual_dim >= 0 && p.residual_dim <= 1024, unsupported, "residual_dim", p.residual_dim,
+              "0 (head_dim) to 1024");
+}
+} // namespace detail
+
+/// The first rule that sizes and options violate, or nothing. Pure: no launch, no allocation of device memory. Entry
+/// points throw what this returns, and further rules on their views, state, workspace and kernels: each call has its
+/// own check_<call>() that returns the first of all.
+template <class Metric, class FeatureMap>
+std::optional<violation> check(problem const& p, options<Metric, FeatureMap> const& o, char const* call = "check")
+{
+    detail::rule_checker c(call);
+    detail::require_sizes(c, p);
+    detail::require_options(c, o);
     if (!c.found())
     {
+        std::int64_t const limit = std::int64_t{1} << 31;
         int const features = o.feature_map.features(static_cast<int>(p.residual_width()));
-        c.require(features >= 1 && features <= 4096, unsupported, "feature_map.features()", features, "1 to 4096");
-        c.require(p.keys < limit * o.block, unsupported, "keys", p.keys, "fewer than 2^31 blocks");
+        c.require(features >= 1 && features <= 4096, rule_kind::unsupported, "feature_map.features()", features,
+                  "1 to 4096");
+        c.require(p.keys < limit * o.block, rule_kind::unsupported, "keys", p.keys, "fewer than 2^31 blocks");
     }
     return c.found();
 }

@@ -109,6 +109,22 @@ constexpr char const* name(sharing_kind kind)
     return "tile_sum";
 }
 
+constexpr char const* name(summary_storage storage)
+{
+    switch (storage)
+    {
+    case summary_storage::automatic:
+        return "automatic";
+    case summary_storage::bf16:
+        return "bf16";
+    case summary_storage::fp32:
+        return "fp32";
+    case summary_storage::int8:
+        break;
+    }
+    return "int8";
+}
+
 /// The storage that `automatic` stands for.
 constexpr summary_storage resolve(summary_storage storage, element_kind element)
 {

@@ -6,7 +6,12 @@
 #include "backend/portable/statistics_kernel.hpp"
 #include "check.hpp"
 #include "problem.hpp"
+#include "sequence_state.hpp"
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <ostream>
 #include <sstream>
 #include <string>
@@ -29,7 +34,7 @@ struct plan
     std::size_t list_bytes = 0;          ///< lists of one segment
     std::size_t partial_bytes = 0;       ///< unmerged runs
     std::int64_t team_scratch_bytes = 0; ///< most scratch of one team of Kokkos; see warm_up()
-    std::size_t workspace_bytes = 0;     ///< exact scratch that the call needs from the caller, 256-byte aligned
+    std::size_t workspace_bytes = 0; ///< exact scratch that the call needs from the caller, aligned to buffer_alignment
 
     std::string text() const
     {
@@ -52,18 +57,33 @@ inline std::size_t align_workspace(std::size_t bytes)
     return (bytes + 255) / 256 * 256;
 }
 
+/// Blocks that the call's keys touch: no list, and no walk over blocks, is longer.
+inline std::int64_t blocks_of(problem const& p, int block)
+{
+    return ceil_divide(p.keys, block);
+}
+
+/// Entries of one list of the call's own: top_k, or all blocks where there are fewer; 1 at least.
+template <class Metric, class FeatureMap>
+std::int64_t list_capacity(problem const& p, options<Metric, FeatureMap> const& o)
+{
+    return std::max<std::int64_t>(1, std::min<std::int64_t>(o.top_k, blocks_of(p, o.block)));
+}
+
 /// Most blocks that one query visits exactly.
 template <class Metric, class FeatureMap>
-std::int64_t most_visited(options<Metric, FeatureMap> const& o, std::int64_t list_capacity)
+std::int64_t most_visited(problem const& p, options<Metric, FeatureMap> const& o, std::int64_t list_capacity)
 {
-    return o.sink_blocks + list_capacity + o.local_blocks + ceil_divide(window_of(o).tile, o.block);
+    std::int64_t const wanted = std::int64_t{o.sink_blocks} + std::min(list_capacity, blocks_of(p, o.block)) +
+                                o.local_blocks + ceil_divide(window_of(o).tile, o.block);
+    return std::min(wanted, blocks_of(p, o.block));
 }
 
 /// Scratch that the call's kernels, append's included, ask of Kokkos for one team.
 template <class Exec, class Element, class Metric, class FeatureMap>
 std::int64_t most_team_scratch(plan const& how, problem const& p, options<Metric, FeatureMap> const& o)
 {
-    state_layout const layout = state_layout_of(p, o);
+    state_layout const layout = layout_of(p, o);
     int const group = static_cast<int>(p.group()), width = static_cast<int>(p.head_dim);
     summary_tensor summary;
     summary.sub_blocks = o.sub_blocks;
@@ -111,11 +131,11 @@ std::int64_t most_team_scratch(plan const& how, problem const& p, options<Metric
     return std::max(most, states.carve(nullptr).bytes);
 }
 
+/// The plan of sizes and options that check() has nothing against; require_kernels() says whether it can run.
 template <class Exec, class Metric, class FeatureMap>
-plan make_plan(char const* call, bool decode, problem const& p, options<Metric, FeatureMap> const& o,
-               std::int64_t list_capacity)
+plan plan_of(char const* call, bool decode, problem const& p, options<Metric, FeatureMap> const& o,
+             std::int64_t list_capacity)
 {
-    if (auto const found = check(p, o, call)) throw_violation(*found);
     using portable::rows_per_item;
     plan made;
     made.call = call;
@@ -132,7 +152,8 @@ plan make_plan(char const* call, bool decode, problem const& p, options<Metric, 
     if (decode && !o.may_read_unselected)
     {
         made.blocks_per_run = decode_run_blocks;
-        made.runs = static_cast<int>(ceil_divide(most_visited(o, list_capacity), decode_run_blocks));
+        made.runs = static_cast<int>(
+            std::max<std::int64_t>(1, ceil_divide(most_visited(p, o, list_capacity), decode_run_blocks)));
     }
     std::int64_t const queries = std::min<std::int64_t>(p.queries, o.segment_tokens);
     std::int64_t const tiles = queries / window_of(o).tile + 2;
@@ -152,16 +173,38 @@ plan make_plan(char const* call, bool decode, problem const& p, options<Metric, 
                                                                  : most_team_scratch<Exec, float>(made, p, o);
     return made;
 }
+
+/// Kokkos counts a team's scratch in int.
+inline void require_kernels(rule_checker& c, plan const& made)
+{
+    c.require(made.team_scratch_bytes < std::numeric_limits<int>::max() - 256, rule_kind::unsupported,
+              "team scratch bytes", made.team_scratch_bytes, "below 2^31: fewer keys, or narrower heads and blocks");
+}
+
+template <class Exec, class Metric, class FeatureMap>
+plan make_plan(char const* call, bool decode, problem const& p, options<Metric, FeatureMap> const& o,
+               std::int64_t list_capacity)
+{
+    if (auto const found = check(p, o, call)) throw_violation(*found);
+    plan made = plan_of<Exec>(call, decode, p, o, list_capacity);
+    rule_checker c(call);
+    require_kernels(c, made);
+    if (c.found()) throw_violation(*c.found());
+    return made;
+}
 } // namespace detail
 
-/// Plan of prefill() for these sizes: p.queries and p.keys are those of the call.
+/// Plan of prefill() for these sizes: p.queries and p.keys are those of the call, or the most of several calls that
+/// share a workspace.
+/// @throws argument_error  what check() returns, or that a kernel would need more scratch than Kokkos can give a team
 template <class Exec, class Metric, class FeatureMap>
 plan plan_prefill(Exec const&, problem const& p, options<Metric, FeatureMap> const& o)
 {
     return detail::make_plan<Exec>("prefill", false, p, o, o.top_k);
 }
 
-/// Plan of decode(). A caller's own lists with more entries than top_k: name their capacity.
+/// Plan of decode(), rules as plan_prefill(): its workspace grows with p.keys, so name the most that the sequence will
+/// have. A caller's own lists with more entries than top_k: name their capacity.
 template <class Exec, class Metric, class FeatureMap>
 plan plan_decode(Exec const&, problem const& p, options<Metric, FeatureMap> const& o, std::int64_t list_capacity = 0)
 {

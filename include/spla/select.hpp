@@ -3,62 +3,105 @@
 #pragma once
 #include "prefill.hpp"
 
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <type_traits>
+
 namespace spla
 {
 
+/// The first rule that block_statistics() with these arguments violates, or nothing.
+template <class Exec, tensor_view Key, class MemorySpace, class Metric, class FeatureMap>
+std::optional<violation> check_block_statistics(Exec const&, Key const& key, sequence_state<MemorySpace> const& state,
+                                                std::int64_t first, std::int64_t count,
+                                                options<Metric, FeatureMap> const& o)
+{
+    static_assert(accessible_from<Exec, Key> && Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
+                  "spla::block_statistics: key and the state must be accessible from the execution space");
+    auto const k = detail::facts_of(key);
+    auto const& layout = state.layout();
+    problem p;
+    p.batch = k.extent[0];
+    p.keys = 0;
+    p.query_heads = p.key_heads = k.extent[2];
+    p.head_dim = k.extent[3];
+    p.element = kind_of<element_t<typename Key::value_type>>();
+    if (auto const found = check(p, o, "block_statistics")) return found;
+    detail::rule_checker c("block_statistics");
+    detail::require_contiguous(c, "key", k);
+    detail::require_extents(c, "key", k, {layout.batch, k.extent[1], layout.key_heads, layout.head_dim});
+    detail::require_state(c, state, p, o, detail::state_parts::summaries);
+    std::int64_t const most = std::min(k.extent[1] / o.block, layout.blocks);
+    c.require(first >= 0 && count >= 0 && first <= most && count <= most - first, rule_kind::shape, "first + count",
+              static_cast<std::int64_t>(static_cast<std::uint64_t>(first) + static_cast<std::uint64_t>(count)),
+              "complete blocks of key that the state has room for");
+    return c.found();
+}
+
 /// The stage statistics alone: summaries of blocks [first, first + count) of `key` [batch, M, Hk, D] into the state.
 /// Does not touch the linear state nor state.tokens; count blocks must be complete in key. Nothing is done for
-/// exact_mass.
-/// @throws argument_error  where the blocks are not complete, or the state is of other sizes
+/// exact_mass. Complexity as the statistics of append().
+/// @throws argument_error  (one of its kinds) what check_block_statistics() returns; nothing is written then
 template <class Exec, tensor_view Key, class MemorySpace, class Metric, class FeatureMap>
 void block_statistics(Exec const& exec, Key const& key, sequence_state<MemorySpace> const& state, std::int64_t first,
                       std::int64_t count, options<Metric, FeatureMap> const& o)
 {
-    auto const k = detail::as_const(detail::tensor_of(key));
-    auto const& layout = state.layout();
-    detail::rule_checker c("block_statistics");
-    detail::require_contiguous(c, "key", key);
-    detail::require_extents(c, "key", k, layout.batch, k.extent[1], layout.key_heads, layout.head_dim);
-    c.require(first >= 0 && count >= 0 && (first + count) * o.block <= k.extent[1] && first + count <= layout.blocks,
-              rule_kind::shape, "first + count", first + count, "complete blocks of key that the state has room for");
-    if (c.found()) throw_violation(*c.found());
-    portable::make_statistics<Metric>(exec, k, detail::summaries_of(state), layout.batch, first, count, o.block,
-                                      o.kept_keys);
+    if (auto const found = check_block_statistics(exec, key, state, first, count, o)) throw_violation(*found);
+    portable::make_statistics<Metric>(exec, detail::as_const(detail::tensor_of(key)), detail::summaries_of(state),
+                                      state.layout().batch, first, count, o.block, o.kept_keys);
 }
 
-/// The stage selection alone: lists of the L queries, the last of which sits at key position keys - 1, from the state's
-/// summaries (exact_mass: from `key` [batch, M, Hk, D], read by no other metric; M = keys). With first_query sharing
-/// the state keeps the last list.
-/// @throws argument_error  where sizes, state or lists do not fit
+/// The first rule that select() with these arguments violates, or nothing.
+template <class Exec, tensor_view Query, tensor_view Key, class MemorySpace, class Indices, class Lengths, class Metric,
+          class FeatureMap>
+std::optional<violation> check_select(Exec const&, Query const& query, Key const& key,
+                                      sequence_state<MemorySpace> const& state,
+                                      block_list<Indices, Lengths> const& lists, options<Metric, FeatureMap> const& o)
+{
+    static_assert(accessible_from<Exec, Query, Key, Indices, Lengths> &&
+                      Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
+                  "spla::select: every view and the state must be accessible from the execution space");
+    static_assert(detail::writable_list<Indices, Lengths>,
+                  "spla::select: lists are views of int32, not of const int32");
+    detail::attention_views views;
+    views.query = detail::facts_of(query), views.key = views.value = detail::facts_of(key);
+    problem const p = detail::describe(views, {}, kind_of<element_t<typename Query::value_type>>());
+    if (auto const found = check(p, o, "select")) return found;
+    detail::rule_checker c("select");
+    window const bounds = window_of(o);
+    detail::require_contiguous(c, "query", views.query);
+    detail::require_extents(c, "key", views.key, {p.batch, p.keys, p.key_heads, p.head_dim});
+    if (Metric::reads_keys) detail::require_contiguous(c, "key", views.key);
+    detail::require_lists(c, "lists", detail::facts_of(lists.indices), detail::facts_of(lists.lengths), p,
+                          tile_count(p.queries, p.keys, bounds.tile), o.top_k);
+    detail::require_state(c, state, p, o, detail::state_parts::summaries);
+    detail::require_shared_list(c, state, p, bounds, o.share.kind);
+    detail::require_kernels(c, detail::plan_of<Exec>("select", false, p, o, o.top_k));
+    return c.found();
+}
+
+/// The stage selection alone: lists of the L queries [batch, L, Hq, D], the last of which sits at key position M - 1,
+/// from the state's summaries (exact_mass: from `key` [batch, M, Hk, D], read by no other metric). lists: as
+/// block_list, top_k entries each or more. With first_query sharing the state keeps the last list. O(n D) a query and
+/// head for n competing blocks (a summary's vectors each; exact_mass: O(n B D)).
+/// @throws argument_error  (one of its kinds) what check_select() returns; nothing is written then
 template <class Exec, tensor_view Query, tensor_view Key, class MemorySpace, class Indices, class Lengths, class Metric,
           class FeatureMap>
 void select(Exec const& exec, Query const& query, Key const& key, sequence_state<MemorySpace>& state,
             block_list<Indices, Lengths> const& lists, options<Metric, FeatureMap> const& o)
 {
     using Element = element_t<typename Query::value_type>;
-    problem p = detail::describe(query, key, key, attention_extras<Element>{});
-    if (auto const found = check(p, o, "select")) throw_violation(*found);
-    auto const list = detail::list_of(lists);
-    detail::rule_checker c("select");
-    detail::require_contiguous(c, "query", query);
-    detail::require_extents(c, "key", detail::tensor_of(key), p.batch, p.keys, p.key_heads, p.head_dim);
-    window const bounds = window_of(o);
-    std::int64_t const tiles = tile_count(p.queries, p.keys, bounds.tile);
-    c.require(static_cast<std::int64_t>(lists.indices.extent(1)) >= tiles && list.capacity >= o.top_k, rule_kind::shape,
-              "lists.indices", std::to_string(lists.indices.extent(1)) + " tiles of " + std::to_string(list.capacity),
-              "at least " + std::to_string(tiles) + " tiles of top_k, " + std::to_string(o.top_k));
-    c.require(p.keys / o.block <= state.layout().blocks, rule_kind::state, "state capacity in blocks",
-              state.layout().blocks, "at least " + std::to_string(p.keys / o.block));
-    std::int64_t const first = p.keys - p.queries;
-    if (o.share.kind == sharing_kind::first_query && first > 0 && first % bounds.tile != 0)
-        c.require(state.shared_tile == first / bounds.tile, rule_kind::state, "state.shared_tile", state.shared_tile,
-                  std::to_string(first / bounds.tile) +
-                      ": a call that starts inside a tile needs the list that the tile's first query made");
-    if (c.found()) throw_violation(*c.found());
+    static_assert(std::is_same_v<Element, element_t<typename Key::value_type>>,
+                  "spla::select: query and key share one element type");
+    if (auto const found = check_select(exec, query, key, state, lists, o)) throw_violation(*found);
+    detail::attention_views views;
+    views.query = detail::facts_of(query), views.key = views.value = detail::facts_of(key);
+    problem const p = detail::describe(views, {}, kind_of<Element>());
     if (p.queries == 0 || p.batch == 0) return;
     backend::make_lists<Exec, Element>(exec, detail::as_const(detail::tensor_of(query)),
                                        detail::as_const(detail::tensor_of(key)), state,
-                                       backend::selection_shape_of(p, p.queries, p.keys, o), list, o);
+                                       backend::selection_shape_of(p, p.queries, p.keys, o), detail::list_of(lists), o);
 }
 
 } // namespace spla

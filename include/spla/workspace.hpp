@@ -3,13 +3,23 @@
 #pragma once
 #include "plan.hpp"
 
+#include <cstddef>
+#include <type_traits>
+
 namespace spla
 {
 
-/// Scratch bytes of one call, the caller's: at least plan.workspace_bytes, 256-byte aligned. One workspace may serve
-/// any number of calls in the order of one execution space instance.
+/// Scratch bytes of one call, the caller's: at least plan.workspace_bytes, aligned to buffer_alignment. One workspace
+/// may serve any number of calls in the order of one execution space instance.
 template <class MemorySpace>
 using workspace = Kokkos::View<std::byte*, MemorySpace>;
+
+namespace detail
+{
+template <class Workspace>
+inline constexpr bool is_workspace =
+    Kokkos::is_view_v<Workspace>&& Workspace::rank() == 1 && std::is_same_v<typename Workspace::value_type, std::byte>;
+} // namespace detail
 
 /// Allocates the workspace of a plan once.
 template <class Exec>

@@ -6,55 +6,278 @@
 #include "../sequence_state.hpp"
 #include "../workspace.hpp"
 
-/// Rules on views, state and workspace that several calls share.
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+
+/// Rules on views, state and workspace that several calls share. They see views as view_facts: one compilation serves
+/// every type of view. Texts are made for a violated rule alone: a decode step checks at every token.
 namespace spla::detail
 {
 
-template <class V>
-void require_contiguous(rule_checker& c, char const* argument, V const& view)
+inline std::string extents(std::int64_t const* e, int rank)
 {
-    c.require(view.extent(3) <= 1 || view.stride(3) == 1, rule_kind::unsupported, argument,
-              "a view whose last stride is " + std::to_string(view.stride(3)), "a contiguous last dimension");
+    std::string s = "[";
+    for (int i = 0; i < rank; ++i) s += (i > 0 ? ", " : "") + std::to_string(e[i]);
+    return s + "]";
 }
 
-inline std::string extents(std::int64_t const (&e)[4])
+inline void require_contiguous(rule_checker& c, std::string_view argument, view_facts const& f)
 {
-    return "[" + std::to_string(e[0]) + ", " + std::to_string(e[1]) + ", " + std::to_string(e[2]) + ", " +
-           std::to_string(e[3]) + "]";
+    int const last = f.rank - 1;
+    if (last < 0 || f.extent[last] <= 1 || f.stride[last] == 1) return;
+    c.require(false, rule_kind::unsupported, argument, "a view whose last stride is " + std::to_string(f.stride[last]),
+              "a contiguous last dimension");
 }
 
-/// The tensor has exactly these extents.
-template <class T>
-void require_extents(rule_checker& c, char const* argument, tensor<T> const& t, std::int64_t a, std::int64_t b,
-                     std::int64_t h, std::int64_t d)
+/// The view has exactly these extents.
+inline void require_extents(rule_checker& c, std::string_view argument, view_facts const& f,
+                            std::initializer_list<std::int64_t> wanted)
 {
-    std::int64_t const wanted[4] = {a, b, h, d};
-    bool same = true;
-    for (int i = 0; i < 4; ++i) same = same && t.extent[i] == wanted[i];
-    c.require(same, rule_kind::shape, argument, extents(t.extent), extents(wanted));
+    int const rank = static_cast<int>(wanted.size());
+    bool same = f.rank == rank;
+    for (int i = 0; i < rank && same; ++i) same = f.extent[i] == wanted.begin()[i];
+    if (!same) c.require(false, rule_kind::shape, argument, extents(f.extent, f.rank), extents(wanted.begin(), rank));
 }
 
-template <class State, class Metric, class FeatureMap>
-void require_state(rule_checker& c, State const& state, problem const& p, options<Metric, FeatureMap> const& o)
+/// A view of attention_extras, where given, lies in memory that the execution space reaches.
+inline void require_reach(rule_checker& c, std::string_view argument, view_facts const& f, bool host)
 {
+    if (!f || (host ? f.on_host : f.on_device)) return;
+    c.require(false, rule_kind::unsupported, argument, "in memory space " + std::string(f.space),
+              host ? "memory that the host reaches" : "memory that the device reaches");
+}
+
+/// What a call writes and what it reads are apart: other rows would read what one has written.
+inline void require_apart(rule_checker& c, std::string_view argument, view_facts const& written, std::string_view other,
+                          view_facts const& read)
+{
+    if (written.bytes == 0 || read.bytes == 0) return;
+    if (written.begin >= read.begin + read.bytes || read.begin >= written.begin + written.bytes) return;
+    c.require(false, rule_kind::value, argument, "memory that overlaps " + std::string(other),
+              "memory apart from " + std::string(other));
+}
+
+/// A buffer of bytes is large enough and aligned.
+inline void require_bytes(rule_checker& c, rule_kind kind, std::string_view argument, view_facts const& f,
+                          std::size_t bytes, char const* source)
+{
+    if (static_cast<std::uint64_t>(f.extent[0]) < bytes)
+        c.require(false, kind, argument, std::to_string(f.extent[0]) + " bytes",
+                  "at least " + std::to_string(bytes) + source);
+    require_contiguous(c, argument, f);
+    if (f.begin % buffer_alignment != 0)
+        c.require(false, kind, argument,
+                  "at an address " + std::to_string(f.begin % buffer_alignment) + " bytes past a multiple of " +
+                      std::to_string(buffer_alignment),
+                  "aligned to " + std::to_string(buffer_alignment) + " bytes");
+}
+
+/// Lists of `tiles` tiles or more; nothing where absent.
+inline void require_lists(rule_checker& c, std::string const& argument, view_facts const& indices,
+                          view_facts const& lengths, problem const& p, std::int64_t tiles, std::int64_t top_k)
+{
+    if (!indices) return;
+    auto const hold = [&](bool holds, char const* what, std::int64_t actual, std::string const& allowed) {
+        if (!holds) c.require(false, rule_kind::shape, argument + what, actual, allowed);
+    };
+    require_contiguous(c, argument, indices);
+    hold(indices.extent[0] == p.batch, " batch", indices.extent[0], std::to_string(p.batch));
+    hold(indices.extent[1] >= tiles, " tiles", indices.extent[1], "at least " + std::to_string(tiles));
+    hold(indices.extent[2] == p.key_heads, " key heads", indices.extent[2], std::to_string(p.key_heads));
+    hold(indices.extent[3] >= top_k, " entries", indices.extent[3], "at least top_k, " + std::to_string(top_k));
+    if (lengths.extent[0] != p.batch || lengths.extent[1] < tiles || lengths.extent[2] != p.key_heads)
+        c.require(false, rule_kind::shape, argument + " lengths", extents(lengths.extent, 3),
+                  "[" + std::to_string(p.batch) + ", at least " + std::to_string(tiles) + ", " +
+                      std::to_string(p.key_heads) + "]");
+}
+
+/// The views that attention and its stages take.
+struct attention_views
+{
+    view_facts query, key, value, output;
+};
+
+/// Sizes of an attention call from its views.
+inline problem describe(attention_views const& v, view_facts const& residual_key, element_kind element)
+{
+    problem p;
+    p.batch = v.query.extent[0];
+    p.queries = v.query.extent[1];
+    p.keys = v.key.extent[1];
+    p.query_heads = v.query.extent[2];
+    p.key_heads = v.key.extent[2];
+    p.head_dim = v.query.extent[3];
+    p.value_dim = v.value.extent[3];
+    p.residual_dim = residual_key.extent[3];
+    p.element = element;
+    return p;
+}
+
+/// Query, key, value and, where the call writes it, output.
+inline void require_views(rule_checker& c, problem const& p, attention_views const& v, bool writes_output)
+{
+    require_contiguous(c, "query", v.query);
+    require_contiguous(c, "key", v.key);
+    require_contiguous(c, "value", v.value);
+    if (writes_output) require_contiguous(c, "output", v.output);
+    require_extents(c, "key", v.key, {p.batch, p.keys, p.key_heads, p.head_dim});
+    require_extents(c, "value", v.value, {p.batch, p.keys, p.key_heads, p.value_dim});
+    if (!writes_output) return;
+    require_extents(c, "output", v.output, {p.batch, p.queries, p.query_heads, p.value_dim});
+    require_apart(c, "output", v.output, "query", v.query);
+    require_apart(c, "output", v.output, "key", v.key);
+    require_apart(c, "output", v.output, "value", v.value);
+}
+
+/// Weights of the combination, both or none.
+inline void require_weights(rule_checker& c, extras_facts const& e, std::int64_t heads, std::int64_t width, bool host)
+{
+    if (!e.sparse_weight) return;
+    auto const hold = [&](char const* argument, view_facts const& f) {
+        require_extents(c, argument, f, {heads, width});
+        require_contiguous(c, argument, f);
+        require_reach(c, argument, f, host);
+    };
+    hold("extras.norm_weights of_sparse", e.sparse_weight);
+    hold("extras.norm_weights of_residual", e.residual_weight);
+}
+
+/// The residual branch's own keys, where given: `tokens` of them, or more in a cache that is still being filled.
+inline void require_residual_key(rule_checker& c, view_facts const& f, problem const& p, std::int64_t tokens, bool host)
+{
+    require_contiguous(c, "residual_key", f);
+    require_extents(c, "residual_key", f, {p.batch, tokens, p.key_heads, p.residual_width()});
+    require_reach(c, "residual_key", f, host);
+}
+
+/// Everything in attention_extras.
+inline void require_extras(rule_checker& c, problem const& p, attention_views const& v, extras_facts const& e,
+                           std::int64_t tiles, std::int64_t top_k, bool host)
+{
+    if (e.residual_key)
+    {
+        c.require(static_cast<bool>(e.residual_query), rule_kind::value, "extras.residual_inputs", "keys alone",
+                  "queries and keys, or neither");
+        require_contiguous(c, "residual_query", e.residual_query);
+        require_extents(c, "residual_query", e.residual_query, {p.batch, p.queries, p.query_heads, p.residual_width()});
+        require_reach(c, "residual_query", e.residual_query, host);
+        require_residual_key(c, e.residual_key, p, p.keys, host);
+    }
+    auto const written = [&](char const* argument, view_facts const& f, bool branch) {
+        if (!f) return;
+        if (branch)
+        {
+            require_extents(c, argument, f, {p.batch, p.queries, p.query_heads, p.value_dim});
+            require_contiguous(c, argument, f);
+        }
+        else
+            require_extents(c, argument, f, {p.batch, p.queries, p.query_heads});
+        require_reach(c, argument, f, host);
+        require_apart(c, argument, f, "query", v.query);
+        require_apart(c, argument, f, "key", v.key);
+        require_apart(c, argument, f, "value", v.value);
+    };
+    written("extras.return_branches sparse", e.sparse, true);
+    written("extras.return_branches residual", e.residual, true);
+    written("extras.return_lse", e.lse, false);
+    require_weights(c, e, p.query_heads, p.value_dim, host);
+    require_lists(c, "extras.use_lists", e.given_indices, e.given_lengths, p, tiles, 0);
+    require_reach(c, "extras.use_lists", e.given_indices, host);
+    require_reach(c, "extras.use_lists lengths", e.given_lengths, host);
+    require_lists(c, "extras.return_lists", e.returned_indices, e.returned_lengths, p, tiles, top_k);
+    require_reach(c, "extras.return_lists", e.returned_indices, host);
+    require_reach(c, "extras.return_lists lengths", e.returned_lengths, host);
+    c.require(!e.given_indices || !e.returned_indices, rule_kind::value, "extras.return_lists",
+              "given beside use_lists", "one of the two");
+}
+
+/// The parts of a state that a stage works with.
+enum class state_parts
+{
+    all,
+    summaries ///< the residual branch may have been made for anything
+};
+
+/// The state was made for this call's sizes and options, `wanted`; holds `keys` keys.
+inline void require_layout(rule_checker& c, state_layout const& held, state_layout const& wanted, state_parts parts)
+{
+    auto const same = [&c](char const* field, auto const& is, auto const& must) {
+        if (is == must) return;
+        c.require(false, rule_kind::state, std::string("state.layout().") + field, is,
+                  rule_checker::text(must) + ", from this call's sizes and options");
+    };
+    same("batch", held.batch, wanted.batch);
+    same("key_heads", held.key_heads, wanted.key_heads);
+    same("head_dim", held.head_dim, wanted.head_dim);
+    same("block", held.block, wanted.block);
+    same("sink_blocks", held.sink_blocks, wanted.sink_blocks);
+    same("local_blocks", held.local_blocks, wanted.local_blocks);
+    same("share", std::string_view(name(held.share)), std::string_view(name(wanted.share)));
+    same("tile", held.tile, wanted.tile);
+    same("metric", held.metric, wanted.metric);
+    same("sub_blocks", held.sub_blocks, wanted.sub_blocks);
+    same("kept_keys", held.kept_keys, wanted.kept_keys);
+    same("storage", std::string_view(name(held.storage)), std::string_view(name(wanted.storage)));
+    same("top_k", held.top_k, wanted.top_k);
+    same("accumulator", std::string_view(name(held.accumulator)), std::string_view(name(wanted.accumulator)));
+    if (parts == state_parts::summaries) return;
+    same("value_dim", held.value_dim, wanted.value_dim);
+    same("residual", held.residual, wanted.residual);
+    if (!wanted.residual) return;
+    same("residual_width", held.residual_width, wanted.residual_width);
+    same("feature_map", held.feature_map, wanted.feature_map);
+    same("features", held.features, wanted.features);
+    same("normalised", held.normalised, wanted.normalised);
+    // More prefix states than a segment needs do no harm.
+    if (held.slots < wanted.slots)
+        c.require(false, rule_kind::state, "state.layout().slots", held.slots,
+                  "at least " + std::to_string(wanted.slots) + ", from this call's segment_tokens");
+}
+
+/// Rules on a state; p's sizes and the options have passed check().
+template <class MemorySpace, class Metric, class FeatureMap>
+void require_state(rule_checker& c, sequence_state<MemorySpace> const& state, problem const& p,
+                   options<Metric, FeatureMap> const& o, state_parts parts = state_parts::all)
+{
+    state_layout const& held = state.layout();
     problem capacity = p;
-    capacity.keys = state.layout().blocks * o.block;
-    state_layout const wanted = state_layout_of(capacity, o);
-    c.require(wanted == state.layout(), rule_kind::state, "state.layout()", "of other sizes or options",
-              "that of make_sequence_state with this call's batch, heads, widths, element type and options");
-    c.require(state.buffer().extent(0) >= state.layout().bytes, rule_kind::state, "state.buffer()",
-              std::to_string(state.buffer().extent(0)) + " bytes", "at least " + std::to_string(state.layout().bytes));
-    c.require(p.keys / o.block <= state.layout().blocks, rule_kind::state, "state capacity in blocks",
-              state.layout().blocks,
-              "at least " + std::to_string(p.keys / o.block) + ", the complete blocks of " + std::to_string(p.keys) +
-                  " keys");
+    capacity.keys = held.blocks * o.block;
+    require_layout(c, held, layout_of(capacity, o), parts);
+    require_bytes(c, rule_kind::state, "state.buffer()", facts_of(state.buffer()), held.bytes, "");
+    if (p.keys / o.block > held.blocks)
+        c.require(false, rule_kind::state, "state capacity in blocks", held.blocks,
+                  "at least " + std::to_string(p.keys / o.block) + ", the complete blocks of " +
+                      std::to_string(p.keys) + " keys");
 }
 
-template <class Workspace>
-void require_workspace(rule_checker& c, Workspace const& scratch, std::size_t bytes)
+/// The state holds the linear states that queries from position `first` to the last key need.
+inline void require_prefix_states(rule_checker& c, sequence_progress const& s, std::int64_t slots, problem const& p,
+                                  window const& bounds)
 {
-    c.require(scratch.extent(0) >= bytes, rule_kind::value, "workspace", std::to_string(scratch.extent(0)) + " bytes",
-              "at least " + std::to_string(bytes) + " (plan.workspace_bytes)");
+    if (p.queries == 0 || p.keys == 0) return;
+    std::int64_t const first = p.keys - p.queries;
+    std::int64_t const held = s.prefix_first + (s.prefix_count < slots ? s.prefix_count : slots);
+    std::int64_t end = bounds.state_end(first > 0 ? first : 0); // the first that is needed and not found so far
+    auto const pass_prefixes = [&] { end = end >= s.prefix_first && end < held ? held : end; };
+    pass_prefixes();
+    if (end == s.state_end) ++end;
+    pass_prefixes();
+    c.require(end > bounds.state_end(p.keys - 1), rule_kind::state, "query.extent(1)", p.queries,
+              "queries no further back than the last append, whose prefix states the state holds");
+}
+
+/// A call that starts inside a tile has the list that the tile's first query made.
+inline void require_shared_list(rule_checker& c, sequence_progress const& s, problem const& p, window const& bounds,
+                                sharing_kind share)
+{
+    std::int64_t const first = p.keys - p.queries;
+    if (share != sharing_kind::first_query || p.queries == 0 || first <= 0 || first % bounds.tile == 0) return;
+    if (s.shared_tile != first / bounds.tile)
+        c.require(false, rule_kind::state, "state.shared_tile", s.shared_tile,
+                  std::to_string(first / bounds.tile) +
+                      ": a call that starts inside a tile needs the list that the tile's first query made");
 }
 
 } // namespace spla::detail
