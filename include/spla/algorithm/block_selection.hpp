@@ -53,8 +53,13 @@ KOKKOS_FUNCTION int select_blocks(Team const& team, float const* mass, int n, in
             int taken = 0;
             for (int j = 0; j < n && taken < k; ++j)
             {
-                std::uint32_t const rank = rank_of(mass[j]);
-                if (n <= k || rank > threshold || (rank == threshold && ties-- > 0)) list[taken++] = j;
+                bool take = n <= k; // everything: no mass was made, and none is read
+                if (!take)
+                {
+                    std::uint32_t const rank = rank_of(mass[j]);
+                    take = rank > threshold || (rank == threshold && ties-- > 0);
+                }
+                if (take) list[taken++] = j;
             }
             if (top_p < 1.0)
             {
