@@ -257,15 +257,17 @@ inline void require_prefix_states(rule_checker& c, sequence_progress const& s, s
                                   window const& bounds)
 {
     if (p.queries == 0 || p.keys == 0) return;
-    std::int64_t const first = p.keys - p.queries;
+    std::int64_t const first = p.keys - p.queries, whole = bounds.tile > bounds.block ? bounds.tile : bounds.block;
     std::int64_t const held = s.prefix_first + (s.prefix_count < slots ? s.prefix_count : slots);
-    std::int64_t end = bounds.state_end(first > 0 ? first : 0); // the first that is needed and not found so far
-    auto const pass_prefixes = [&] { end = end >= s.prefix_first && end < held ? held : end; };
-    pass_prefixes();
-    if (end == s.state_end) ++end;
-    pass_prefixes();
-    c.require(end > bounds.state_end(p.keys - 1), rule_kind::state, "query.extent(1)", p.queries,
-              "queries no further back than the last append, whose prefix states the state holds");
+    // One query of each whole: the others need the same.
+    for (std::int64_t at = first > 0 ? first : 0; at < p.keys; at = (at / whole + 1) * whole)
+    {
+        std::int64_t const end = bounds.state_end(at);
+        if (end == s.state_end || (end >= s.prefix_first && end < held)) continue;
+        c.require(false, rule_kind::state, "query.extent(1)", p.queries,
+                  "queries no further back than the last append, whose prefix states the state holds");
+        return;
+    }
 }
 
 /// A call that starts inside a tile has the list that the tile's first query made.
