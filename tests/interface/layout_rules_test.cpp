@@ -94,7 +94,7 @@ std::vector<row> shared_rows()
          },
          {unsupported, "extras.use_lists lengths", "in memory space Elsewhere", "memory that the host reaches"}},
         // Written memory that is read.
-        {[](a& x) { x.key = Kokkos::View<float****, Kokkos::LayoutRight, a::space>(x.output.data(), 2, 200, 2, 8); },
+        {[](a& x) { x.output = Kokkos::View<float****, Kokkos::LayoutRight, a::space>(x.key.data(), 2, 40, 4, 12); },
          {value_rule, "output", "memory that overlaps key", "memory apart from key"}},
         {[](a& x) {
              auto const all = a::filled(80, 4, 12);
@@ -176,7 +176,8 @@ TEST_CASE("residual keys of append", "[check][rules]")
     hold_table(
         "append", rows, [] { return a(); }, check, append);
     a x;
-    x.extras.residual_keys(a::filled(170, 2, 8));
+    auto const enough = a::filled(170, 2, 8);
+    x.extras.residual_keys(enough);
     CHECK_NOTHROW(append(x));
     x.exec.fence();
 }
