@@ -159,7 +159,7 @@ plan plan_of(char const* call, bool decode, problem const& p, options<Metric, Fe
     std::int64_t const tiles = queries / window_of(o).tile + 2;
     std::size_t const lists = static_cast<std::size_t>(p.batch * tiles * p.key_heads);
     made.list_bytes =
-        align_workspace(lists * static_cast<std::size_t>(std::max(1, o.top_k)) * 4) + align_workspace(lists * 4);
+        align_workspace(lists * static_cast<std::size_t>(detail::list_capacity(p, o)) * 4) + align_workspace(lists * 4);
     if (made.runs > 1)
     {
         std::size_t const accumulator = p.element == element_kind::float64 ? 8 : 4;

@@ -27,14 +27,14 @@ void carve_workspace(attention_call<Element>& call, std::byte* base, options<Met
 {
     problem const& p = call.sizes;
     std::int64_t const tiles = std::min<std::int64_t>(p.queries, o.segment_tokens) / window_of(o).tile + 2;
-    std::int64_t const capacity = std::max(1, o.top_k);
+    std::int64_t const capacity = detail::list_capacity(p, o);
     detail::list_tensor& l = call.scratch_lists;
     l.indices = reinterpret_cast<std::int32_t*>(base);
     l.lengths = reinterpret_cast<std::int32_t*>(
         base + detail::align_workspace(static_cast<std::size_t>(p.batch * tiles * p.key_heads * capacity) * 4));
     l.stride[2] = capacity, l.stride[1] = capacity * p.key_heads, l.stride[0] = l.stride[1] * tiles;
     l.length_stride[2] = 1, l.length_stride[1] = p.key_heads, l.length_stride[0] = p.key_heads * tiles;
-    l.capacity = o.top_k;
+    l.capacity = std::min<std::int64_t>(o.top_k, capacity);
     if (call.how.runs > 1) call.partials = reinterpret_cast<accumulator_t<Element>*>(base + call.how.list_bytes);
 }
 
