@@ -36,8 +36,7 @@ TEST_CASE("rules of append", "[check][rules]")
          },
          {value_rule, "new_key.extent(1)", "33", "at most options.segment_tokens, 32"}},
         {[](a& x) { x.o.kept_keys = 0; },
-         {state_rule, "state.layout()", "of other sizes or options",
-          "that of make_sequence_state with this call's batch, heads, widths, element type and options"}},
+         {state_rule, "state.layout().kept_keys", "1", "0, from this call's sizes and options"}},
         {[](a& x) {
              x.state = a::call::state(x.state.layout(), a::call::state::buffer_type("short", 512));
              x.state.tokens = 160;

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// Every rule of the stages alone, which have no check of their own.
+// Rules of the stages alone, by what the stages throw; their checks: stage_checks_test.cpp.
 #include "rules.hpp"
 
 using namespace spla_test;
@@ -47,8 +47,7 @@ TEST_CASE("rules of residual_attention", "[check][rules]")
     auto rows = branch_rows();
     std::vector<row> const own{
         {[](a& x) { x.o.normalised = true; },
-         {state_rule, "state.layout()", "of other sizes or options",
-          "that of make_sequence_state with this call's batch, heads, widths, element type and options"}},
+         {state_rule, "state.layout().normalised", "false", "true, from this call's sizes and options"}},
         {[](a& x) {
              x.state = a::call::state(x.state.layout(), a::call::state::buffer_type("short", 512));
              x.state.tokens = 200;
@@ -75,11 +74,6 @@ TEST_CASE("rules of select", "[check][rules]")
         {[](a& x) { x.query = a::scattered(40, 4, 8); },
          {unsupported, "query", "a view whose last stride is 320", contiguous}},
         {[](a& x) { x.key = a::filled(200, 2, 7); }, {shape_rule, "key", "[2, 200, 2, 7]", "[2, 200, 2, 8]"}},
-        {[](a& x) { x.lists = unwritten_lists<a::space>(2, 39, 2, 4); },
-         {shape_rule, "lists.indices", "39 tiles of 4", "at least 40 tiles of top_k, 4"}},
-        {[](a& x) { x.lists = unwritten_lists<a::space>(2, 40, 2, 3); },
-         {shape_rule, "lists.indices", "40 tiles of 3", "at least 40 tiles of top_k, 4"}},
-        {[](a& x) { x.state = a::held(x.o, 160); }, {state_rule, "state capacity in blocks", "10", "at least 12"}},
         {[](a& x) { x.set_changed([](auto& o) { o.share = spla::sharing::first_query(64); }); },
          {state_rule, "state.shared_tile", "-1",
           "2: a call that starts inside a tile needs the list that the tile's first query made"}},

@@ -29,7 +29,10 @@ struct attention_shape
 
     KOKKOS_FUNCTION std::int64_t first_position() const { return keys - queries; }
     /// Queries before position 0, which see nothing.
-    KOKKOS_FUNCTION std::int64_t blind() const { return first_position() < 0 ? -first_position() : 0; }
+    KOKKOS_FUNCTION std::int64_t blind() const
+    {
+        return first_position() < 0 ? Kokkos::min(-first_position(), queries) : 0;
+    }
     KOKKOS_FUNCTION std::int64_t tiles_per_block() const { return ceil_divide(bounds.block, tokens_per_item); }
     KOKKOS_FUNCTION std::int64_t blind_tiles() const { return ceil_divide(blind(), tokens_per_item); }
     /// Number of the tile of a position: tiles start anew with each block.
