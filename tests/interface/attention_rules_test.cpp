@@ -139,7 +139,8 @@ TEST_CASE("rules of decode", "[check][rules]")
 TEST_CASE("lists longer than the plan knows need a larger workspace", "[check][rules]")
 {
     arguments a = arguments::appended();
-    a.extras.use_lists(unwritten_lists<arguments::space>(2, 40, 2, 100));
+    auto const lists = unwritten_lists<arguments::space>(2, 40, 2, 100); // extras do not keep views alive
+    a.extras.use_lists(lists);
     a.scratch = arguments::call::decode_scratch(a.exec, arguments::capacity(), a.o);
     auto const enough = arguments::call::decode_scratch(a.exec, arguments::capacity(), a.o, 100);
     rule const wanted{value_rule, "workspace", std::to_string(a.scratch.extent(0)) + " bytes",
