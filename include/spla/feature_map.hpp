@@ -106,8 +106,9 @@ struct softmax_pair
         T sum_of_negated(0);
         for (int d = 0; d < width; ++d)
         {
-            T const e = narrow ? exp_in_range(x[d] - middle) : exp(x[d] - largest);
-            T const n = narrow ? T(1) / e : exp(smallest - x[d]);
+            T n;
+            T const e = narrow ? exp_with_inverse(x[d] - middle, n) : exp(x[d] - largest);
+            if (!narrow) n = exp(smallest - x[d]);
             sum = sum + e;
             sum_of_negated = sum_of_negated + n;
             phi.set(d, e);

@@ -4,7 +4,10 @@
 
 #include <spla/feature_map.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -23,6 +26,29 @@ TEST_CASE("exp of a pack is exp", "[lanes]")
     CHECK(exp(pack(-infinity))[0] == 0.0f);
     CHECK(exp(pack(infinity))[0] == infinity);
     CHECK(std::isnan(exp(pack(std::nanf("")))[0]));
+}
+
+TEST_CASE("exp and its inverse come together", "[lanes]")
+{
+    double worst = 0;
+    for (double at = -86; at <= 86; at += 0.0173)
+    {
+        float const x = static_cast<float>(at);
+        double const truth = std::exp(static_cast<double>(x));
+        pack inverse;
+        pack const e = exp_with_inverse(pack(x), inverse);
+        worst = std::max({worst, std::abs(e[0] - truth) / truth, std::abs(inverse[0] * truth - 1)});
+    }
+    CHECK(worst < 2e-7);
+    for (std::uint32_t bits : {0x7fc00000u, 0x7f800001u, 0xffffffffu}) // NaN stays, whatever its payload
+    {
+        pack inverse;
+        float x;
+        std::memcpy(&x, &bits, sizeof(x));
+        CHECK(std::isnan(exp_with_inverse(pack(x), inverse)[0]));
+        CHECK(std::isnan(inverse[0]));
+        CHECK(std::isnan(exp(pack(x))[0]));
+    }
 }
 
 TEST_CASE("16-bit elements survive the way to float and back, by scalar and by pack", "[element_types]")

@@ -28,10 +28,11 @@ struct score_memory
     T* product;  ///< [rows][score_panel]
 };
 
-/// Logits and variances of every part for blocks [first, first + blocks).
+/// Logits and variances of every part for blocks [first, first + blocks); `following` blocks come next.
 template <class Metric, class T, class Team>
 KOKKOS_FUNCTION void score_parts(Team const& team, summary_tensor const& s, int kept, std::int64_t batch,
-                                 std::int64_t head, std::int64_t first, int blocks, int rows, score_memory<T> const& m)
+                                 std::int64_t head, std::int64_t first, int blocks, int following, int rows,
+                                 score_memory<T> const& m)
 {
     int const width = static_cast<int>(s.head_dim);
     std::int64_t const plane = static_cast<std::int64_t>(rows) * score_panel;
@@ -42,14 +43,14 @@ KOKKOS_FUNCTION void score_parts(Team const& team, summary_tensor const& s, int 
     };
     for (int sub = 0; sub < s.sub_blocks; ++sub)
     {
-        load_summary_panel(team, s, batch, first, blocks, head, sub, 0, m.panel, score_panel);
+        load_summary_panel(team, s, batch, first, blocks, following, head, sub, 0, m.panel, score_panel);
         product_with(m.query, m.logits + sub * (1 + kept) * plane);
         T* const variance = m.variance + sub * plane;
         if constexpr (Metric::covariance == covariance_kind::none)
             fill(team, plane, variance, T(0));
         else if constexpr (Metric::covariance == covariance_kind::diagonal)
         {
-            load_summary_panel(team, s, batch, first, blocks, head, sub, 1, m.panel, score_panel);
+            load_summary_panel(team, s, batch, first, blocks, following, head, sub, 1, m.panel, score_panel);
             product_with(m.squared, variance);
         }
         else
@@ -57,7 +58,7 @@ KOKKOS_FUNCTION void score_parts(Team const& team, summary_tensor const& s, int 
             fill(team, plane, variance, T(0));
             for (int v = 0; v < second; ++v)
             {
-                load_summary_panel(team, s, batch, first, blocks, head, sub, 1 + v, m.panel, score_panel);
+                load_summary_panel(team, s, batch, first, blocks, following, head, sub, 1 + v, m.panel, score_panel);
                 product_with(m.query, m.product);
                 Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int r) {
                     Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, score_panel), [&](int j) {
@@ -71,7 +72,8 @@ KOKKOS_FUNCTION void score_parts(Team const& team, summary_tensor const& s, int 
         }
         for (int i = 0; i < kept; ++i)
         {
-            load_summary_panel(team, s, batch, first, blocks, head, sub, 1 + second + i, m.panel, score_panel);
+            load_summary_panel(team, s, batch, first, blocks, following, head, sub, 1 + second + i, m.panel,
+                               score_panel);
             product_with(m.query, m.logits + (sub * (1 + kept) + 1 + i) * plane);
         }
     }

@@ -80,36 +80,28 @@ summary_tensor summaries_of(State const& state)
     return s;
 }
 
-/// Asks the cache for whole summaries of `blocks` consecutive blocks.
-template <class Team>
-KOKKOS_FUNCTION void prefetch_summaries(Team const& team, summary_tensor const& s, std::int64_t batch,
-                                        std::int64_t first_block, int blocks, std::int64_t head)
-{
-    std::int64_t const element = s.storage == summary_storage::fp32 ? 4 : (s.storage == summary_storage::bf16 ? 2 : 1);
-    std::int64_t const bytes = s.head_dim * element;
-    prefetch_rows(team, blocks, static_cast<int>(s.sub_blocks * s.vectors * bytes), [&](int j) {
-        return static_cast<std::int8_t const*>(s.values) + s.number(batch, first_block + j, head, 0, 0) * bytes;
-    });
-}
-
-/// Loads vector `v` of sub-block `sub` of `blocks` consecutive summaries as a transposed panel [head_dim][leading].
+/// Loads vector `v` of sub-block `sub` of `blocks` consecutive summaries as a transposed panel [head_dim][leading], and
+/// asks the cache for the same vector of the `following` blocks after these.
 template <class T, class Team>
 KOKKOS_FUNCTION void load_summary_panel(Team const& team, summary_tensor const& s, std::int64_t batch,
-                                        std::int64_t first_block, int blocks, std::int64_t head, int sub, int v,
-                                        T* panel, int leading)
+                                        std::int64_t first_block, int blocks, int following, std::int64_t head, int sub,
+                                        int v, T* panel, int leading)
 {
     int const width = static_cast<int>(s.head_dim);
     auto const number = [&](int j) { return s.number(batch, first_block + j, head, sub, v); };
+    auto const load = [&](auto const* element) {
+        using Element = std::remove_pointer_t<decltype(element)>;
+        auto const row = [&](int j) { return s.template row<Element>(number(j)); };
+        load_transposed(team, blocks, leading, width, row, panel, leading,
+                        [&](int j) { return j < following ? row(blocks + j) : nullptr; });
+    };
     if (s.storage == summary_storage::fp32)
-        load_transposed(
-            team, blocks, width, [&](int j) { return s.template row<float const>(number(j)); }, panel, leading);
+        load(static_cast<float const*>(nullptr));
     else if (s.storage == summary_storage::bf16)
-        load_transposed(
-            team, blocks, width, [&](int j) { return s.template row<bfloat16 const>(number(j)); }, panel, leading);
+        load(static_cast<bfloat16 const*>(nullptr));
     else
     {
-        load_transposed(
-            team, blocks, width, [&](int j) { return s.template row<std::int8_t const>(number(j)); }, panel, leading);
+        load(static_cast<std::int8_t const*>(nullptr));
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, width), [&](int d) {
             Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, blocks),
                                  [&](int j) { panel[d * leading + j] *= static_cast<T>(s.scales[number(j)]); });

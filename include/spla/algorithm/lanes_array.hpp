@@ -81,9 +81,11 @@ KOKKOS_FUNCTION lanes<T, N> exp(lanes<T, N> x)
     return x;
 }
 template <class T, int N>
-KOKKOS_FUNCTION lanes<T, N> exp_in_range(lanes<T, N> x)
+KOKKOS_FUNCTION lanes<T, N> exp_with_inverse(lanes<T, N> x, lanes<T, N>& inverse)
 {
-    return exp(x);
+    x = exp(x);
+    inverse = lanes<T, N>(T(1)) / x;
+    return x;
 }
 
 template <class T, int N>

@@ -3,6 +3,9 @@
 #pragma once
 #include "../element_types.hpp"
 
+#include <type_traits>
+#include <utility>
+
 /// The functions that feature maps and kernels need, for scalars; lanes.hpp has the same for packs.
 namespace spla
 {
@@ -28,6 +31,17 @@ inline constexpr int vector_bytes = 16;
 #endif
 } // namespace detail
 
+/// f(0), f(1) ... f(N - 1), each number a constant: a loop that must not stay one.
+template <int N, class Function>
+KOKKOS_FUNCTION void unrolled(Function const& f)
+{
+    [&]<int... I>(std::integer_sequence<int, I...>)
+    {
+        (f(std::integral_constant<int, I>{}), ...);
+    }
+    (std::make_integer_sequence<int, N>{});
+}
+
 /// Lanes of the widest vector register of the target, for float or double.
 template <class T>
 inline constexpr int native_lanes = detail::vector_bytes / static_cast<int>(sizeof(T));
@@ -40,14 +54,18 @@ KOKKOS_INLINE_FUNCTION double exp(double x)
 {
     return Kokkos::exp(x);
 }
-/// exp for x in [-86.9, 88.72], cheaper for packs.
-KOKKOS_INLINE_FUNCTION float exp_in_range(float x)
+/// exp(x), and exp(-x) in `inverse`, for |x| up to 86; cheaper for packs than two calls.
+KOKKOS_INLINE_FUNCTION float exp_with_inverse(float x, float& inverse)
 {
-    return Kokkos::exp(x);
+    float const e = Kokkos::exp(x);
+    inverse = 1.0f / e;
+    return e;
 }
-KOKKOS_INLINE_FUNCTION double exp_in_range(double x)
+KOKKOS_INLINE_FUNCTION double exp_with_inverse(double x, double& inverse)
 {
-    return Kokkos::exp(x);
+    double const e = Kokkos::exp(x);
+    inverse = 1.0 / e;
+    return e;
 }
 KOKKOS_INLINE_FUNCTION float max(float a, float b)
 {

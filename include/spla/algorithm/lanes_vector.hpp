@@ -67,17 +67,20 @@ To bits_as(From const& from)
     return to;
 }
 
-template <class V, std::size_t... I>
-V interleave_low(V a, V b, std::index_sequence<I...>)
+/// Blocks 0, 2, 4 ... of a, each followed by the one of b; odd_blocks: blocks 1, 3, 5 ... of both.
+template <int Block, class V, std::size_t... I>
+V even_blocks(V a, V b, std::index_sequence<I...>)
 {
-    constexpr int n = sizeof...(I);
-    return __builtin_shufflevector(a, b, (static_cast<int>(I) / 2 + (I % 2 ? n : 0))...);
+    constexpr int n = sizeof...(I), bit = Block;
+    return __builtin_shufflevector(
+        a, b, (static_cast<int>(I) & bit ? n + (static_cast<int>(I) & ~bit) : static_cast<int>(I))...);
 }
-template <class V, std::size_t... I>
-V interleave_high(V a, V b, std::index_sequence<I...>)
+template <int Block, class V, std::size_t... I>
+V odd_blocks(V a, V b, std::index_sequence<I...>)
 {
-    constexpr int n = sizeof...(I);
-    return __builtin_shufflevector(a, b, (static_cast<int>(I) / 2 + n / 2 + (I % 2 ? n : 0))...);
+    constexpr int n = sizeof...(I), bit = Block;
+    return __builtin_shufflevector(
+        a, b, (static_cast<int>(I) & bit ? n + static_cast<int>(I) : (static_cast<int>(I) | bit))...);
 }
 } // namespace detail
 
@@ -100,44 +103,75 @@ bool all_positive(lanes<T, N> x)
     return all;
 }
 
-/// N packs of N lanes as an N x N matrix, transposed in registers: log2(N) rounds of perfect shuffles.
+/// N packs of N lanes as an N x N matrix, transposed in registers: log2(N) rounds exchange the off-diagonal blocks of
+/// 1, 2, 4 ... numbers, the small ones inside the 16 bytes that a shuffle reaches cheaply.
+template <int Block, class T, int N>
+void exchange_blocks(lanes<T, N> (&rows)[N])
+{
+    constexpr auto sequence = std::make_index_sequence<N>{};
+    unrolled<N / 2>([&](auto k) {
+        constexpr int i = k / Block * 2 * Block + k % Block;
+        auto const a = rows[i].v, b = rows[i + Block].v;
+        rows[i].v = detail::even_blocks<Block>(a, b, sequence);
+        rows[i + Block].v = detail::odd_blocks<Block>(a, b, sequence);
+    });
+}
 template <class T, int N>
 void transpose(lanes<T, N> (&rows)[N])
 {
-    constexpr auto sequence = std::make_index_sequence<N>{};
-    for (int round = 1; round < N; round *= 2)
-    {
-        lanes<T, N> next[N];
-        for (int i = 0; i < N / 2; ++i)
-        {
-            next[2 * i] = detail::interleave_low(rows[i].v, rows[i + N / 2].v, sequence);
-            next[2 * i + 1] = detail::interleave_high(rows[i].v, rows[i + N / 2].v, sequence);
-        }
-        for (int i = 0; i < N; ++i) rows[i] = next[i];
-    }
+    if constexpr (N > 1) exchange_blocks<1>(rows);
+    if constexpr (N > 2) exchange_blocks<2>(rows);
+    if constexpr (N > 4) exchange_blocks<4>(rows);
+    if constexpr (N > 8) exchange_blocks<8>(rows);
+    static_assert(N <= 16);
 }
 
-/// exp for x in [-86.9, 88.72] (or NaN, which stays): relative error below 2e-7. Range reduction by ln 2 in two parts
-/// and the degree-6 polynomial of Cephes' expf.
+namespace detail
+{
+/// x = n ln 2 + rest with |rest| <= ln 2 / 2; exp(rest) = even + rest * odd, exp(-rest) = even - rest * odd.
+/// Cephes' expf: ln 2 in two parts, and its polynomial of degree 7.
+template <int N>
+struct exp_parts
+{
+    using vector = typename lanes<float, N>::vector;
+    using integers = vector_t<std::int32_t, N>;
+    integers exponent; ///< n where a float has its exponent
+    vector rest, even, odd;
+
+    explicit exp_parts(vector x)
+    {
+        constexpr float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
+        vector const shifted = x * 1.44269504088896341f + magic;
+        vector const number = shifted - magic;
+        exponent = bits_as<integers>(shifted) << 23;
+        rest = x - number * 0.693359375f;
+        rest = rest - number * -2.12194440e-4f;
+        vector const square = rest * rest;
+        even = ((square * 1.3981999507e-3f + 4.1665795894e-2f) * square + 5.0000001201e-1f) * square + 1.0f;
+        odd = ((square * 1.9875691500e-4f + 8.3334519073e-3f) * square + 1.6666665459e-1f) * square + 1.0f;
+    }
+};
+inline constexpr std::int32_t bits_of_half = 0x3f000000, bits_of_one = 0x3f800000;
+} // namespace detail
+
+/// exp for x in [-86.9, 88.72] (or NaN, which stays): relative error below 2e-7.
 template <int N>
 lanes<float, N> exp_in_range(lanes<float, N> x)
 {
+    detail::exp_parts<N> const e(x.v);
     using vector = typename lanes<float, N>::vector;
-    using integers = detail::vector_t<std::int32_t, N>;
-    constexpr float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
-    vector const shifted = x.v * 1.44269504088896341f + magic;
-    vector const n = shifted - magic;
-    vector r = x.v - n * 0.693359375f;
-    r = r - n * -2.12194440e-4f;
-    vector p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    // 2^(n-1), then doubled: n reaches 128, whose exponent has no float.
-    integers const exponent = (detail::bits_as<integers>(shifted) - 0x4b400000 + 126) << 23;
-    return p * detail::bits_as<vector>(exponent) * 2.0f;
+    // 2^(n-1), then doubled: n reaches 128, whose power has no float.
+    return (e.rest * e.odd + e.even) * detail::bits_as<vector>(e.exponent + detail::bits_of_half) * 2.0f;
+}
+
+/// exp(x), and exp(-x) in `inverse`, for |x| up to 86: relative errors below 2e-7.
+template <int N>
+lanes<float, N> exp_with_inverse(lanes<float, N> x, lanes<float, N>& inverse)
+{
+    detail::exp_parts<N> const e(x.v);
+    using vector = typename lanes<float, N>::vector;
+    inverse = (e.even - e.rest * e.odd) * detail::bits_as<vector>(detail::bits_of_one - e.exponent);
+    return (e.rest * e.odd + e.even) * detail::bits_as<vector>(e.exponent + detail::bits_of_one);
 }
 
 /// exp in float: relative error below 2e-7, 0 below -86.9 (where the result would be under 1.9e-38), infinity above
@@ -162,9 +196,11 @@ lanes<double, N> exp(lanes<double, N> x)
     return r;
 }
 template <int N>
-lanes<double, N> exp_in_range(lanes<double, N> x)
+lanes<double, N> exp_with_inverse(lanes<double, N> x, lanes<double, N>& inverse)
 {
-    return exp(x);
+    lanes<double, N> const e = exp(x);
+    inverse = lanes<double, N>(1.0) / e;
+    return e;
 }
 
 namespace detail

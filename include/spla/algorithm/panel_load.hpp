@@ -5,6 +5,10 @@
 
 #include <Kokkos_Core.hpp>
 
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
 /// Panels: small matrices in a team's scratch, converted to the accumulation type, with padded rows of zeros.
 /// A panel's leading dimension is a multiple of the lanes of the space, so that kernels have no column tails.
 namespace spla::detail
@@ -25,19 +29,32 @@ KOKKOS_FUNCTION constexpr std::int64_t padded(std::int64_t n)
 template <class Team>
 using space_of = typename Team::execution_space;
 
-/// Asks a core's second-level cache for a line. Not __builtin_prefetch on x86: GCC 12 takes a function that does
-/// nothing else for one without effect, and drops its calls.
+inline constexpr int cache_line = 64; ///< bytes
+
+/// Which cache of a core a line is asked into: the first level is small, for what is read in a moment.
+enum class cache_level
+{
+    first,
+    second
+};
+
+/// Asks for a line. Not __builtin_prefetch on x86: GCC 12 takes a function that does nothing else for one without
+/// effect, and drops its calls.
+template <cache_level Level = cache_level::second>
 inline void prefetch_line([[maybe_unused]] void const* address)
 {
 #if defined(__x86_64__) && defined(__GNUC__)
-    __asm__ volatile("prefetcht1 %0" : : "m"(*static_cast<char const*>(address)));
+    if constexpr (Level == cache_level::first)
+        __asm__ volatile("prefetcht0 %0" : : "m"(*static_cast<char const*>(address)));
+    else
+        __asm__ volatile("prefetcht1 %0" : : "m"(*static_cast<char const*>(address)));
 #elif defined(__GNUC__)
-    __builtin_prefetch(address, 0, 2);
+    __builtin_prefetch(address, 0, Level == cache_level::first ? 3 : 2);
 #endif
 }
 
 /// Asks for rows that will be loaded soon. Nothing on a GPU, whose other teams hide the wait.
-template <class Team, class Row>
+template <cache_level Level = cache_level::second, class Team, class Row>
 KOKKOS_FUNCTION void prefetch_rows([[maybe_unused]] Team const& team, [[maybe_unused]] int rows,
                                    [[maybe_unused]] int width, [[maybe_unused]] Row const& row)
 {
@@ -45,8 +62,8 @@ KOKKOS_FUNCTION void prefetch_rows([[maybe_unused]] Team const& team, [[maybe_un
     {
         KOKKOS_IF_ON_HOST((for (int r = 0; r < rows; ++r) {
             auto const* const from = row(r);
-            constexpr int line = 64 / static_cast<int>(sizeof(*from));
-            for (int d = 0; d < width; d += line) prefetch_line(from + d);
+            constexpr int line = cache_line / static_cast<int>(sizeof(*from));
+            for (int d = 0; d < width; d += line) prefetch_line<Level>(from + d);
         }))
     }
 }
@@ -73,23 +90,38 @@ KOKKOS_FUNCTION void load_panel(Team const& team, int rows, int width, Row const
     team.team_barrier();
 }
 
-/// to[d][r] = row(r)[d] for d in [0, width), r in [0, rows); zeros for r in [rows, leading).
-template <class T, class Team, class Row>
-KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int width, Row const& row, T* to, int leading)
+/// Rows to be asked for while others are loaded: none.
+struct nothing_ahead
+{
+    KOKKOS_FUNCTION std::nullptr_t operator()(int) const { return nullptr; }
+};
+
+/// to[d][r] = row(r)[d] for d in [0, width), r in [0, rows); zeros for r in [rows, columns); columns are `leading`
+/// apart. On a CPU, row ahead(r) (null: none), as long as row(r), is asked for meanwhile, a few lines at a time: more
+/// at once than a core has places for outstanding lines are dropped.
+template <class T, class Team, class Row, class Ahead>
+KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int columns, int width, Row const& row, T* to,
+                                     int leading, [[maybe_unused]] Ahead const& ahead)
 {
     if constexpr (runs_on_host<space_of<Team>>)
     {
         constexpr int w = native_lanes<T>;
-        for (int r0 = 0; r0 < leading; r0 += w)
+        for (int r0 = 0; r0 < columns; r0 += w)
         {
             bool const whole = r0 + w <= rows;
             int d0 = 0;
             for (; whole && d0 + w <= width; d0 += w)
             {
+                if constexpr (!std::is_same_v<Ahead, nothing_ahead>)
+                    for (int r = 0; r < w; ++r)
+                        if (auto const* const next = ahead(r0 + r);
+                            next && d0 * static_cast<int>(sizeof(*next)) % cache_line == 0)
+                            prefetch_line(next + d0);
                 lanes<T, w> tile[w];
-                for (int r = 0; r < w; ++r) tile[r] = load_lanes<T, w>(row(r0 + r) + d0);
+                unrolled<w>([&](auto r) { tile[r] = load_lanes<T, w>(row(r0 + r) + d0); });
                 transpose(tile);
-                for (int d = 0; d < w; ++d) tile[d].store(to + static_cast<std::int64_t>(d0 + d) * leading + r0);
+                T* const into = to + static_cast<std::int64_t>(d0) * leading + r0;
+                unrolled<w>([&](auto d) { tile[d].store(into + static_cast<std::int64_t>(d) * leading); });
             }
             for (int r = r0; r < r0 + w; ++r)
             {
@@ -101,7 +133,7 @@ KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int width, Row 
     }
     else
     {
-        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, leading), [&](int r) {
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, columns), [&](int r) {
             auto const* from = r < rows ? row(r) : row(0);
             Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, width), [&](int d) {
                 to[static_cast<std::int64_t>(d) * leading + r] = r < rows ? widen<T>(from[d]) : T(0);
@@ -109,6 +141,13 @@ KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int width, Row 
         });
         team.team_barrier();
     }
+}
+
+/// The same with `leading` columns and nothing ahead.
+template <class T, class Team, class Row>
+KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int width, Row const& row, T* to, int leading)
+{
+    load_transposed(team, rows, leading, width, row, to, leading, nothing_ahead{});
 }
 
 /// features[f][r] = phi of the r-th column of a transposed panel vectors[d][r]; both [*, leading].

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "attention_tile.hpp"
+#include "attention_token.hpp"
 
 namespace spla::portable
 {
@@ -10,7 +10,7 @@ namespace spla::portable
 /// tile of neighbouring tokens times the heads of a group (spec sections 3 to 5). A block's keys and values are loaded
 /// once for all rows of the tile that visit it; rows that did not select it take no part.
 template <class Exec, class FeatureMap, class Element>
-struct attention_kernel : attention_tile<Exec, FeatureMap, Element>
+struct attention_kernel : attention_token<Exec, FeatureMap, Element>
 {
     using tile_type = attention_tile<Exec, FeatureMap, Element>;
     using tile_type::columns;
@@ -131,7 +131,8 @@ private:
         };
         std::int64_t b = all_complete && !shape.exact ? -1 : following(-1);
         for (std::int64_t skipped = 0; b >= 0 && skipped < run * shape.blocks_per_run; ++skipped) b = following(b);
-        if (b >= 0) this->prefetch(team, batch, head, b);
+        int const block = static_cast<int>(shape.bounds.block);
+        if (b >= 0) this->prefetch(team, batch, head, b, 0, block);
         if (adds_state) this->prefetch_state(team, batch, head, competing);
         load_queries(team, m, batch, head, queries.begin, rows);
         for (int n = 1; b >= 0; ++n)
@@ -139,7 +140,13 @@ private:
             bool const last = shape.blocks_per_run > 0 && n == shape.blocks_per_run;
             std::int64_t const next = last ? -1 : following(b);
             team.team_barrier(); // all have looked before a visit moves the cursors
-            if (next >= 0) this->prefetch(team, batch, head, next);
+            if (this->one_token())
+            {
+                this->visit_by_token(team, m, batch, head, b, next, position, competing);
+                b = next;
+                continue;
+            }
+            if (next >= 0) this->prefetch(team, batch, head, next, 0, block);
             if (competing.contains(b))
                 visit(team, m, batch, head, competing, b, tokens);
             else

@@ -30,6 +30,7 @@ struct attention_tile
         T *query, *query_features;                  ///< [rows][width], [rows][features]
         T *keys, *key_features, *values;            ///< [width][block], [features][block], [block][value]
         T* logits;                                  ///< [rows][block]
+        T* products;                                ///< [rows][block], one token alone; others use logits again
         T *output, *residual;                       ///< [rows][value]
         T *largest, *sum, *denominator, *magnitude; ///< [rows]
         T *state, *state_normaliser,
@@ -40,6 +41,11 @@ struct attention_tile
         std::int64_t bytes;
     };
 
+    /// An item is one token with few heads, on a CPU: a decode step (see attention_token).
+    KOKKOS_FUNCTION bool one_token() const
+    {
+        return detail::runs_on_host<Exec> && shape.tokens_per_item == 1 && shape.group <= 16;
+    }
     KOKKOS_FUNCTION int leading() const { return static_cast<int>(detail::padded<Exec, T>(shape.bounds.block)); }
     KOKKOS_FUNCTION int columns() const { return static_cast<int>((shape.value_dim + 15) / 16 * 16); }
     KOKKOS_FUNCTION memory carve(void* base) const
@@ -56,6 +62,7 @@ struct attention_tile
         m.key_features = c.take<T>(f * Kokkos::max<std::int64_t>(leading(), padded_rows));
         m.values = c.take<T>(shape.bounds.block * columns());
         m.logits = c.take<T>(rows * leading());
+        m.products = c.take<T>(one_token() ? rows * leading() : 0);
         m.output = c.take<T>(rows * columns());
         m.residual = c.take<T>(rows * columns());
         m.largest = c.take<T>(rows);
@@ -74,18 +81,19 @@ struct attention_tile
         return m;
     }
 
-    /// Asks the cache for a block that is visited next.
-    KOKKOS_FUNCTION void prefetch(team_type const& team, std::int64_t batch, std::int64_t head, std::int64_t b) const
+    /// Asks the cache for keys [first, first + count) of a block that is visited next.
+    KOKKOS_FUNCTION void prefetch(team_type const& team, std::int64_t batch, std::int64_t head, std::int64_t b,
+                                  int first, int count) const
     {
-        std::int64_t const token = b * shape.bounds.block;
-        int const keys = static_cast<int>(Kokkos::min<std::int64_t>(shape.bounds.block, shape.keys - token));
+        std::int64_t const token = b * shape.bounds.block + first;
+        int const keys = static_cast<int>(Kokkos::min<std::int64_t>(count, shape.keys - token));
         auto const rows_of = [&](detail::tensor<Element const> const& from) {
             return [&from, batch, head, token](int r) { return from.row(batch, token + r, head); };
         };
-        detail::prefetch_rows(team, keys, shape.value_dim, rows_of(value));
         if (shape.exact) detail::prefetch_rows(team, keys, shape.width, rows_of(key));
         if (shape.residual && !(shape.exact && shape.same_keys))
             detail::prefetch_rows(team, keys, shape.residual_width, rows_of(residual_key));
+        detail::prefetch_rows(team, keys, shape.value_dim, rows_of(value));
     }
 
     KOKKOS_FUNCTION void prefetch_state(team_type const& team, std::int64_t batch, std::int64_t head,
@@ -106,9 +114,8 @@ struct attention_tile
     {
         std::int64_t const token = b * shape.bounds.block;
         // Few rows read each value too seldom to pay for a copy.
-        if constexpr (std::is_same_v<Element, T> && detail::runs_on_host<Exec>)
-            if (shape.tokens_per_item * shape.group <= 16 && shape.value_dim == columns())
-                return {value.row(batch, token, head), value.stride[1]};
+        if constexpr (std::is_same_v<Element, T>)
+            if (one_token() && shape.value_dim == columns()) return {value.row(batch, token, head), value.stride[1]};
         detail::load_panel(
             team, keys, shape.value_dim, [&](int r) { return value.row(batch, token + r, head); }, T(1), m.values,
             columns());
@@ -130,6 +137,14 @@ struct attention_tile
         detail::multiply<detail::product::set>(team, rows, shape.width, leading(),
                                                detail::row_set<T const>{m.query, shape.width, index},
                                                static_cast<T const*>(m.keys), leading(), logits);
+        absorb_rows(team, m, values, rows, index, keys);
+    }
+
+    /// The second half: softmax over the new logits, and O += p V.
+    KOKKOS_FUNCTION void absorb_rows(team_type const& team, memory const& m, value_rows const& values, int rows,
+                                     int const* index, int keys) const
+    {
+        detail::row_set<T> const logits{m.logits, leading()};
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int i) {
             int const r = index ? index[i] : i;
             detail::absorb_logits(team, logits[i], keys, leading(), m.largest[r], m.sum[r],
@@ -151,6 +166,15 @@ struct attention_tile
         detail::multiply<detail::product::set>(team, rows, shape.features, leading(),
                                                detail::row_set<T const>{m.query_features, shape.features, index},
                                                static_cast<T const*>(m.key_features), leading(), products);
+        sum_products<Sign>(team, m, values, m.logits, rows, index, keys);
+    }
+
+    /// The second half: R (-)+= products V, products phi(q) phi(k)^T of the indexed rows, and their sums.
+    template <detail::product Sign>
+    KOKKOS_FUNCTION void sum_products(team_type const& team, memory const& m, value_rows const& values,
+                                      T const* product, int rows, int const* index, int keys) const
+    {
+        detail::row_set<T const> const products{product, leading()};
         if (shape.normalised)
         {
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int i) {
@@ -161,14 +185,15 @@ struct attention_tile
                         sum += products[i][j];
                         magnitude += Kokkos::abs(products[i][j]);
                     }
-                    m.denominator[index[i]] += Sign == detail::product::subtract ? -sum : sum;
-                    m.magnitude[index[i]] += magnitude;
+                    int const r = index ? index[i] : i;
+                    m.denominator[r] += Sign == detail::product::subtract ? -sum : sum;
+                    m.magnitude[r] += magnitude;
                 });
             });
             team.team_barrier();
         }
-        detail::multiply<Sign>(team, rows, keys, columns(), detail::row_set<T const>{m.logits, leading()}, values.data,
-                               values.leading, detail::row_set<T>{m.residual, columns(), index});
+        detail::multiply<Sign>(team, rows, keys, columns(), products, values.data, values.leading,
+                               detail::row_set<T>{m.residual, columns(), index});
     }
 
     /// State form: the tile's own state -= phi(K)^T V of the loaded block (accumulated as a sum to be subtracted once).

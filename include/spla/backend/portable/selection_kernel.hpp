@@ -153,11 +153,6 @@ private:
         auto const panel_blocks = [&](std::int64_t b) {
             return static_cast<int>(Kokkos::min<std::int64_t>(panel, last.end - b));
         };
-        auto const prefetch = [&](std::int64_t b) {
-            if constexpr (!Metric::reads_keys)
-                if (b < last.end) detail::prefetch_summaries(team, summary, batch, b, panel_blocks(b), head);
-        };
-        prefetch(last.begin);
         auto const row = [&](int r) {
             std::int64_t const p = position(r / shape.group);
             std::int64_t const q = p - (shape.keys - shape.queries);
@@ -176,11 +171,11 @@ private:
         {
             std::int64_t const b = last.begin + p * panel;
             int const blocks = panel_blocks(b);
-            prefetch(b + panel);
             if constexpr (Metric::reads_keys)
                 exact_logits(team, m, batch, head, b, blocks, rows);
             else
-                detail::score_parts<Metric>(team, summary, shape.kept, batch, head, b, blocks, rows, m.score);
+                detail::score_parts<Metric>(team, summary, shape.kept, batch, head, b, blocks, panel_blocks(b + blocks),
+                                            rows, m.score);
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int r) {
                 // A row's reference may depend on its own competing blocks alone.
                 std::int64_t const own = shape.bounds.competing(position(r / shape.group)).end - b;
