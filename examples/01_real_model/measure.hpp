@@ -3,6 +3,8 @@
 #pragma once
 #include "trace.hpp"
 
+#include <spla/reference/reference.hpp>
+
 #include <chrono>
 #include <memory>
 
@@ -63,10 +65,25 @@ attended prefill(trace<Element> const& x, int queries, Options const& o, int hel
 /// The text's last `steps` tokens one by one, append and decode, after a prefill of the rest.
 struct decoded
 {
-    double worst = 0;       ///< largest difference from `whole` over a row, relative to the row's length
-    bool same_lists = true; ///< every step selected what the whole prefill selected
+    double worst = 0;                   ///< largest difference from `whole` over a row, relative to the row's length
+    spla::reference::comparison judged; ///< every number against `whole`, with a bound computed from types and sizes
+    bool same_lists = true;             ///< every step selected what the whole prefill selected
     double seconds_a_token = 0;
 };
+
+/// Bounds of the outputs of the text's last `steps` tokens, per query head [step, Dv]: how far arithmetic in float can
+/// take them from the definition, for the lists of these tokens, `chosen`.
+template <class Element, class Options>
+std::vector<spla::reference::matrix> rounding_bounds(trace<Element> const& x, int steps,
+                                                     spla::reference::lists const& chosen, Options const& o)
+{
+    spla::reference::sequence text;
+    text.query = text.residual_query = spla::reference::heads_of(tokens_of(x.query, x.tokens() - steps, x.tokens()), 0);
+    text.key = text.residual_key = spla::reference::heads_of(x.key, 0);
+    text.value = spla::reference::heads_of(x.value, 0);
+    double const unit = 0x1p-24; // of float: what spla computes with for 16-bit elements, and the type of the outputs
+    return spla::reference::attend(text, chosen, o, unit, unit).output_bound;
+}
 
 template <class Element, class Options>
 decoded decode_last(trace<Element> const& x, int steps, attended const& whole, Options const& o)
@@ -103,25 +120,34 @@ decoded decode_last(trace<Element> const& x, int steps, attended const& whole, O
     auto const host = [](auto const& view) { return Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, view); };
     auto const mine = host(output), theirs = host(whole.output);
     auto const my_lists = host(lists.indices), their_lists = host(whole.lists.indices);
+    auto const my_lengths = host(lists.lengths), their_lengths = host(whole.lists.lengths);
     int const skipped = static_cast<int>(theirs.extent(1)) - steps;
+    spla::reference::lists chosen(steps);
     for (int i = 0; i < steps; ++i)
-    {
-        for (int head = 0; head < x.query_heads(); ++head)
+        for (int head = 0; head < x.key_heads(); ++head)
+        {
+            made.same_lists = made.same_lists && my_lengths(0, i, head) == their_lengths(0, skipped + i, head);
+            for (int n = 0; n < o.top_k; ++n)
+                made.same_lists = made.same_lists && my_lists(0, i, head, n) == their_lists(0, skipped + i, head, n);
+            int const* const list = &my_lists(0, i, head, 0);
+            chosen[i].emplace_back(list, list + my_lengths(0, i, head));
+        }
+    auto const bound = rounding_bounds(x, steps, chosen, o);
+    for (int head = 0; head < x.query_heads(); ++head)
+        for (int i = 0; i < steps; ++i)
         {
             double difference = 0, length = 0;
             for (std::size_t d = 0; d < mine.extent(3); ++d)
             {
-                double const truth = theirs(0, skipped + i, head, d);
-                difference += std::pow(mine(0, before + i, head, d) - truth, 2);
+                double const number = mine(0, before + i, head, d), truth = theirs(0, skipped + i, head, d);
+                difference += std::pow(number - truth, 2);
                 length += truth * truth;
+                // Each way is within the bound of the definition, so both are within twice the bound of one another.
+                made.judged.add(number, truth, 2 * bound[head](i, d), "head " + std::to_string(head));
             }
             double const relative = difference > 0 || std::isnan(difference) ? std::sqrt(difference / length) : 0.0;
             if (!(relative <= made.worst)) made.worst = relative; // so that NaN stays
         }
-        for (int head = 0; head < x.key_heads(); ++head)
-            for (int n = 0; n < o.top_k; ++n)
-                made.same_lists = made.same_lists && my_lists(0, i, head, n) == their_lists(0, skipped + i, head, n);
-    }
     return made;
 }
 

@@ -10,6 +10,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 /// A reader of safetensors files: 8 bytes of header length, a JSON header, then the tensors' bytes.
@@ -44,22 +45,54 @@ struct stored_tensor
 
 namespace detail
 {
+/// Most bytes of a header, and the deepest nesting in it: a header that says what the format has to say stays far below
+/// both, and what the parser makes of it in memory stays within a few dozen times the header.
+inline constexpr std::uint64_t most_header_bytes = std::uint64_t{1} << 20;
+inline constexpr int deepest_header = 8;
+
+/// Something of the file as a message may show it: JSON in ASCII, control characters escaped, so that it stays on its
+/// line, and no longer than a name.
+inline std::string printable(nlohmann::json const& value)
+{
+    using json = nlohmann::json;
+    if (value.is_array()) return "an array";
+    if (value.is_object()) return "an object";
+    std::string const text = value.dump(-1, ' ', true, json::error_handler_t::replace);
+    return text.size() <= 24 ? text : text.substr(0, 24) + "...";
+}
+
+/// The header's JSON. The parser itself does not recurse, but printing does, and destruction in older versions of the
+/// library: depth is refused while it grows.
+inline nlohmann::json parse_header(std::string const& text)
+{
+    using json = nlohmann::json;
+    json const header = json::parse(
+        text,
+        [](int depth, json::parse_event_t, json const&) {
+            if (depth > deepest_header) throw file_error("has a header nested too deeply");
+            return true;
+        },
+        false);
+    if (!header.is_object()) throw file_error("has a header that is not a JSON object");
+    return header;
+}
+
 inline std::int64_t natural_number(nlohmann::json const& value, std::string const& what)
 {
     // A number above the largest int64 is unsigned in the parser, and is refused like a negative one or a fraction.
     if (!value.is_number_unsigned() || value.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX))
-        throw file_error(what + " is not a whole number of at most 2^63 - 1");
+        throw file_error(what + " is " + printable(value) + ", not a whole number from 0 to 2^63 - 1");
     return static_cast<std::int64_t>(value.get<std::uint64_t>());
 }
 
 inline stored_type type_of(nlohmann::json const& entry, std::string const& what)
 {
-    std::string const name =
-        entry.contains("dtype") && entry["dtype"].is_string() ? entry["dtype"].get<std::string>() : "absent";
+    if (!entry.contains("dtype")) throw file_error(what + " has no dtype");
+    nlohmann::json const& name = entry["dtype"];
     if (name == "BF16") return stored_type::bfloat16;
     if (name == "F16") return stored_type::float16;
     if (name == "F32") return stored_type::float32;
-    throw file_error(what + " has dtype " + name.substr(0, 16) + "; BF16, F16 and F32 can be read");
+    throw file_error(what + " has dtype " + printable(name) + "; BF16, F16 and F32 can be read");
 }
 
 /// One entry of the header, checked against `data_bytes`, the bytes behind the header; returns where its bytes begin.
@@ -113,16 +146,17 @@ try
     if (header_bytes > static_cast<std::uint64_t>(file_bytes - 8))
         throw file_error("says its header has " + std::to_string(header_bytes) + " bytes, but only " +
                          std::to_string(file_bytes - 8) + " follow: truncated, or not safetensors");
-    // The format's own limit; also keeps the parser's recursion and memory within reason.
-    if (header_bytes > 100'000'000) throw file_error("has a header above 100 MB");
+    if (header_bytes > detail::most_header_bytes)
+        throw file_error("has a header of " + std::to_string(header_bytes) + " bytes; at most " +
+                         std::to_string(detail::most_header_bytes) + " are read");
     std::string text(header_bytes, '\0');
     if (!file.read(text.data(), static_cast<std::streamsize>(header_bytes)))
         throw file_error("cannot be read to the end of its header");
-    nlohmann::json const header = nlohmann::json::parse(text, nullptr, false);
-    if (!header.is_object()) throw file_error("has a header that is not a JSON object");
+    nlohmann::json const header = detail::parse_header(text);
 
     std::int64_t const data_begin = 8 + static_cast<std::int64_t>(header_bytes);
     std::map<std::string, stored_tensor> tensors;
+    std::map<std::string, std::pair<std::int64_t, std::int64_t>> places;
     for (auto const& name : names)
     {
         std::string const what = "tensor '" + name + "'";
@@ -131,6 +165,10 @@ try
         std::int64_t const begin = detail::read_entry(header[name], what, file_bytes - data_begin, made);
         std::size_t bytes = size_of(made.type);
         for (auto extent : made.shape) bytes *= static_cast<std::size_t>(extent);
+        std::int64_t const end = begin + static_cast<std::int64_t>(bytes);
+        for (auto const& [other, place] : places)
+            if (begin < place.second && place.first < end) throw file_error(what + " overlaps tensor '" + other + "'");
+        places[name] = {begin, end};
         made.bytes.resize(bytes);
         file.seekg(data_begin + begin);
         if (bytes > 0 && !file.read(reinterpret_cast<char*>(made.bytes.data()), static_cast<std::streamsize>(bytes)))

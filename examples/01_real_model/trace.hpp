@@ -100,6 +100,24 @@ inline trace_file read_trace(std::string const& path)
     return file;
 }
 
+/// Most tokens that the lesson takes: its truth is dense attention, in double.
+inline constexpr std::int64_t least_tokens = 1024, most_tokens = 131072;
+
+/// @throws file_error  where the lesson or spla cannot take what read_trace() has read
+inline void require_supported(std::string const& path, trace_file const& file)
+{
+    auto const &q = file.at("q").shape, &k = file.at("k").shape, &v = file.at("v").shape;
+    if (k[0] < least_tokens || k[0] > most_tokens)
+        throw file_error(path + ": has " + std::to_string(k[0]) + " tokens; this lesson takes " +
+                         std::to_string(least_tokens) + " to " + std::to_string(most_tokens));
+    spla::problem p;
+    p.queries = p.keys = k[0];
+    p.query_heads = q[1], p.key_heads = k[1];
+    p.head_dim = k[2], p.value_dim = v[2];
+    if (auto const found = spla::check(p, spla::options<>{}, "prefill"))
+        throw file_error(path + ": " + found->message());
+}
+
 template <class Element>
 trace<Element> views_of(trace_file const& file, int copies = 1)
 {
