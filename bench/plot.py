@@ -13,10 +13,14 @@ results = pathlib.Path(__file__).parent / "results"
 PARTS = ["append", "select", "exact", "residual", "whole"]
 
 
-def curve(lines, what, d, dtype, number="ms"):
-    points = sorted((x["shape"]["tokens"], x[number]) for x in lines
-                    if x["what"].startswith(what) and x["shape"]["d"] == d and x["shape"]["dtype"] == dtype and number in x)
-    return [p[0] for p in points], [p[1] for p in points]
+def curve(lines, what, d, dtype, number="ms", way=""):
+    """By tokens; of the lines for the peer's several ways (or the one way asked for) the least."""
+    points = {}
+    for x in lines:
+        if (x["what"].startswith(what) and x["shape"]["d"] == d and x["shape"]["dtype"] == dtype and number in x
+                and x.get("peer", "").endswith(way)):
+            points.setdefault(x["shape"]["tokens"], []).append(x[number])
+    return sorted(points), [min(points[tokens]) for tokens in sorted(points)]
 
 
 def finish(axes, title):
@@ -49,7 +53,10 @@ def main():
         for d in dims:
             line, = a.plot(*curve(lines, f"cpu.{what}.whole", d, "fp32"), marker="o", label=f"spla, D {d}")
             a.plot(*curve(lines, f"cpu.{what}.whole", d, "fp32", "peer_ms"), marker="s", linestyle="--",
-                   color=line.get_color(), label=f"PyTorch SDPA, D {d}")
+                   color=line.get_color(), label=f"PyTorch SDPA, fastest way, D {d}")
+            grouped = curve(lines, f"cpu.{what}.whole", d, "fp32", "peer_ms", "enable_gqa")
+            if what == "decode" and grouped[0]:
+                a.plot(*grouped, marker="^", linestyle=":", color=line.get_color(), label=f"PyTorch SDPA, grouped call, D {d}")
         finish(a, what)
     figure.suptitle(f"spla and PyTorch: {subtitle}", fontsize=9)
     figure.tight_layout()

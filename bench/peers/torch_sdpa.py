@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """PyTorch's scaled_dot_product_attention on the CPU, fp32, 8 query and 2 key heads: one JSON object a line.
 
-Prefill is causal over all tokens. Each way to say grouped heads is tried at a small size and the fastest is used.
+Prefill is causal over all tokens; of the two ways to say grouped heads the faster, tried at a small size, is recorded.
+Decode is recorded in each of three ways, which take turns: enable_gqa is the documented call.
 """
 import argparse
 import json
@@ -41,23 +42,29 @@ def inputs(way, queries, keys, dim):
     return q, k, v
 
 
-def measure(way, queries, keys, dim, repetitions):
-    q, k, v = inputs(way, queries, keys, dim)
+def measure(ways, queries, keys, dim, repetitions):
+    """What each way takes; the ways take turns, so that what else the machine does meets all of them."""
+    given = {way: inputs(way, queries, keys, dim) for way in ways}
     causal = queries > 1
-    wall, processor = [], []
+    wall, processor = {way: [] for way in ways}, {way: [] for way in ways}
     other = torch.zeros(32 << 20)  # 128 MiB, written before each decode step: the rest of a model does as much to the caches
     for i in range(repetitions + (1 if queries == 1 or keys <= 32768 else 0)):
-        if queries == 1:
-            other.add_(1)
-        start, start_processor = time.perf_counter(), time.process_time()
-        out = way(q, k, v, causal)
-        end, end_processor = time.perf_counter(), time.process_time()
-        wall.append(1e3 * (end - start))
-        processor.append(1e3 * (end_processor - start_processor) / torch.get_num_threads())
-    assert torch.isfinite(out).all()
-    wall, processor = wall[-repetitions:], processor[-repetitions:]  # the first warms up
-    return {"ms": statistics.median(wall), "min": min(wall), "max": max(wall), "n": len(wall),
-            "processor_ms": statistics.median(processor)}
+        for way in ways:
+            if queries == 1:
+                other.add_(1)
+            start, start_processor = time.perf_counter(), time.process_time()
+            out = way(*given[way], causal)
+            end, end_processor = time.perf_counter(), time.process_time()
+            wall[way].append(1e3 * (end - start))
+            processor[way].append(1e3 * (end_processor - start_processor) / torch.get_num_threads())
+            assert torch.isfinite(out).all()
+    result = {}
+    for way in ways:
+        times = wall[way][-repetitions:]  # the first warms up
+        result[way] = {"ms": statistics.median(times), "min": min(times), "max": max(times), "n": len(times)}
+        if queries > 1:  # a decode step is too short for it: see to_results.py
+            result[way]["processor_ms"] = statistics.median(processor[way][-repetitions:])
+    return result
 
 
 def agree(way, queries, dim):
@@ -71,9 +78,7 @@ def agree(way, queries, dim):
 
 
 def fastest(ways, queries, keys, dim, repetitions):
-    for way in ways:
-        assert agree(way, queries if queries == 1 else 512, dim), way.__name__
-    found = {way: measure(way, queries, keys, dim, repetitions)["min"] for way in ways}
+    found = {way: result["min"] for way, result in measure(ways, queries, keys, dim, repetitions).items()}
     print({w.__name__: round(t, 3) for w, t in found.items()}, file=sys.stderr)
     return min(found, key=found.get)
 
@@ -87,18 +92,23 @@ def main():
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
+    decode_ways, prefill_ways = [enable_gqa, expanded, heads_as_rows], [enable_gqa, expanded]
     for dim in arguments.dims:
-        def line(what, keys, way, result):
-            print(json.dumps({"what": what, "tokens": keys, "d": dim, "way": way.__name__, "torch": torch.__version__, **result}),
-                  flush=True)
+        def lines(what, keys, results):
+            for way, result in results.items():
+                print(json.dumps({"what": what, "tokens": keys, "d": dim, "way": way.__name__, "torch": torch.__version__, **result}),
+                      flush=True)
         if arguments.only != "prefill":
-            way = fastest([enable_gqa, expanded, heads_as_rows], 1, 32768, dim, 20)
+            for way in decode_ways:
+                assert agree(way, 1, dim), way.__name__
             for keys in [4096, 8192, 16384, 32768] + ([] if arguments.quick else [65536, 131072]):
-                line("decode", keys, way, measure(way, 1, keys, dim, 50))
+                lines("decode", keys, measure(decode_ways, 1, keys, dim, 50))
         if arguments.only != "decode":
-            way = fastest([enable_gqa, expanded], 4096, 4096, dim, 3)
+            for way in prefill_ways:
+                assert agree(way, 512, dim), way.__name__
+            way = fastest(prefill_ways, 4096, 4096, dim, 3)
             for keys in [4096, 8192, 16384, 32768] + ([] if arguments.quick else [131072]):
-                line("prefill", keys, way, measure(way, keys, keys, dim, 3 if keys < 32768 else 1))
+                lines("prefill", keys, measure([way], keys, keys, dim, 3 if keys < 32768 else 1))
 
 
 if __name__ == "__main__":
