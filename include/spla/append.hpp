@@ -5,6 +5,7 @@
 #include "backend/portable/copy_kernels.hpp"
 #include "backend/portable/state_kernel.hpp"
 #include "backend/portable/statistics_kernel.hpp"
+#include "backend/portable/validation_kernel.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -28,11 +29,13 @@ void advance_state(Exec const& exec, State& state, tensor<Element const> const& 
     std::int64_t const first = state.tokens / o.block, last = until / o.block;
     portable::make_statistics<Metric>(exec, key, summaries_of(state), layout.batch, first, last - first, o.block,
                                       o.kept_keys);
+    state.summary_end = last;
     window const bounds = window_of(o);
     if (o.combine != combination_kind::sparse_only)
     {
         if (state.tokens == 0)
         {
+            state.residual_keys = residual_key.data != key.data;
             state.state_end = o.sink_blocks;
             // A kernel of our own: deep_copy with a value may fence.
             auto const words = static_cast<std::int64_t>((layout.prefix - layout.linear) / sizeof(std::uint32_t));
@@ -95,6 +98,20 @@ std::optional<violation> check_append(Exec const&, NewKey const& new_key, NewVal
     c.require(tokens <= o.segment_tokens, rule_kind::value, "new_key.extent(1)", tokens,
               "at most options.segment_tokens, " + std::to_string(o.segment_tokens));
     detail::require_state(c, state, p, o);
+    detail::require_residual_source(c, state, residual_key, k, o);
+    auto const state_bytes = detail::facts_of(state.buffer());
+    detail::memory_map map;
+    map.writes("key", k).writes("value", v).writes("state.buffer()", state_bytes).reads("residual_key", residual_key);
+    map.require(c);
+    if (c.found()) return c.found();
+    // The new tokens lie apart from the cache, or at their very place in it.
+    auto const source = [&](char const* name, detail::view_facts const& from, char const* cache,
+                            detail::view_facts const& to) {
+        detail::memory_map pair;
+        if (!detail::is_part(from, to, state.tokens)) pair.writes(cache, to).reads(name, from).require(c);
+    };
+    source("new_key", nk, "key", k);
+    source("new_value", nv, "value", v);
     return c.found();
 }
 
@@ -126,21 +143,31 @@ void append(Exec const& exec, NewKey const& new_key, NewValue const& new_value, 
                   "spla::append: keys and values share one element type");
     if (auto const found = check_append(exec, new_key, new_value, key, value, state, o, extras))
         throw_violation(*found);
+    auto const k = detail::as_const(detail::tensor_of(key));
+    auto const tokens = static_cast<std::int64_t>(new_key.extent(1));
+    if (o.checked)
+    {
+        detail::rule_checker c("append");
+        portable::require_finite(c, exec, "new_key", detail::as_const(detail::tensor_of(new_key)));
+        portable::require_finite(c, exec, "new_value", detail::as_const(detail::tensor_of(new_value)));
+        if (extras.residual_key)
+            portable::require_finite(c, exec, "residual_key", extras.residual_key.from_token(state.tokens, tokens),
+                                     state.tokens);
+        if (c.found()) throw_violation(*c.found());
+    }
     auto const copy = [&](auto const& from_view, auto const& to_view) {
         auto const from = detail::as_const(detail::tensor_of(from_view));
         auto const to = detail::tensor_of(to_view).from_token(state.tokens, from.extent[1]);
         std::int64_t const numbers = from.extent[0] * from.extent[1] * from.extent[2] * from.extent[3];
-        if (from.data == to.data || numbers == 0) return;
+        if (from.data == to.data || numbers == 0) return; // the same place: check_append() saw to the strides
         Kokkos::parallel_for("spla::append::cache",
                              Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>>(exec, 0, numbers),
                              portable::copy_tokens<Element>{from, to});
     };
     copy(new_key, key);
     copy(new_value, value);
-    auto const k = detail::as_const(detail::tensor_of(key));
     detail::advance_state<Exec, Element>(exec, state, k, detail::as_const(detail::tensor_of(value)),
-                                         extras.residual_key ? extras.residual_key : k,
-                                         state.tokens + static_cast<std::int64_t>(new_key.extent(1)), o);
+                                         extras.residual_key ? extras.residual_key : k, state.tokens + tokens, o);
 }
 
 } // namespace spla

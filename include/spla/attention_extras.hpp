@@ -19,24 +19,28 @@ struct view_facts
     int rank = 0;
     std::int64_t extent[4] = {0, 0, 0, 0}, stride[4] = {0, 0, 0, 0};
     std::uintptr_t begin = 0;
-    std::uint64_t bytes = 0; ///< from the first number to the end of the last
-    char const* space = "";  ///< name of the memory space
-    bool on_host = true;     ///< reached from the default host execution space
-    bool on_device = true;   ///< reached from the default execution space
+    std::int64_t number_bytes = 1;
+    std::uint64_t bytes = 0;     ///< from the first number to the end of the last
+    char const* space = "";      ///< name of the memory space
+    bool without_memory = false; ///< null, but not empty
+    bool on_host = true;         ///< reached from the default host execution space
+    bool on_device = true;       ///< reached from the default execution space
 
     explicit operator bool() const { return rank > 0; }
     /// Sets begin and bytes of numbers of `size` bytes.
     void span(void const* data, std::size_t size)
     {
         begin = reinterpret_cast<std::uintptr_t>(data);
+        number_bytes = static_cast<std::int64_t>(size);
         std::int64_t last = 0;
-        bool empty = data == nullptr;
+        bool empty = false;
         for (int i = 0; i < rank; ++i)
         {
             empty = empty || extent[i] == 0;
             last += (extent[i] - 1) * stride[i];
         }
-        bytes = empty ? 0 : static_cast<std::uint64_t>(last + 1) * size;
+        without_memory = data == nullptr && !empty;
+        bytes = empty || without_memory ? 0 : static_cast<std::uint64_t>(last + 1) * size;
     }
 };
 

@@ -32,10 +32,17 @@ std::optional<violation> check_branch(char const* call, problem const& p, attent
     if (auto const found = check(p, o, call)) return found;
     rule_checker c(call);
     window const bounds = window_of(o);
+    // What was asked for and would not be written.
+    char const* const not_here = "absent: the stage returns its branch alone, in output";
+    c.require(!extras.sparse, rule_kind::value, "extras.return_branches", "given", not_here);
+    c.require(!extras.returned_indices, rule_kind::value, "extras.return_lists", "given",
+              "absent: the lists are given");
+    if (state)
+        c.require(!extras.lse, rule_kind::value, "extras.return_lse", "given", "absent: of the exact branch alone");
     require_views(c, p, views, true);
     c.require(static_cast<bool>(extras.given_indices), rule_kind::value, "extras.use_lists", "absent",
               "the lists of selected blocks");
-    require_extras(c, p, views, extras, tile_count(p.queries, p.keys, bounds.tile), o.top_k, runs_on_host<Exec>);
+    require_extras(c, p, extras, tile_count(p.queries, p.keys, bounds.tile), o.top_k, runs_on_host<Exec>);
     if (state)
     {
         c.require(state->layout().residual || state->layout().bytes == 0, rule_kind::state, "state.layout().residual",
@@ -44,7 +51,10 @@ std::optional<violation> check_branch(char const* call, problem const& p, attent
         c.require(state->tokens == p.keys, rule_kind::state, "key.extent(1)", p.keys,
                   std::to_string(state->tokens) + ", the state's tokens");
         require_prefix_states(c, *state, state->layout().slots, p, bounds);
+        require_residual_source(c, *state, extras.residual_key, views.key, branch_alone(o));
     }
+    view_facts const bytes = state ? facts_of(state->buffer()) : view_facts();
+    require_memory(c, views, true, extras, bytes, view_facts());
     if (!c.found()) require_kernels(c, plan_of<Exec>(call, false, p, o, list_capacity));
     return c.found();
 }
@@ -61,6 +71,7 @@ void run_branch(char const* name, Exec const& exec, Query const& query, Key cons
     auto const alone = branch_alone(o);
     auto call = make_call(p, query, key, value, output, alone, extras);
     (exact ? call.out.sparse : call.out.residual) = output_of<Element>(output);
+    validate(name, exec, call, p.keys, o);
     call.how = plan_of<Exec>(name, false, p, o, extras.given.capacity);
     backend::attend_queries(exec, call, state, 0, p.queries, p.keys, alone, exact, !exact);
 }
@@ -150,6 +161,10 @@ std::optional<violation> check_combine(Exec const&, Sparse const& sparse, Residu
     detail::require_contiguous(c, "residual", r);
     detail::require_contiguous(c, "output", out);
     detail::require_weights(c, extras.facts, s.extent[2], s.extent[3], detail::runs_on_host<Exec>);
+    detail::memory_map map;
+    map.writes("output", out).reads("sparse", s).reads("residual", r);
+    detail::add_extras(map, extras.facts);
+    map.require(c);
     return c.found();
 }
 

@@ -5,6 +5,7 @@
 #include "options.hpp"
 #include "problem.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -59,6 +60,14 @@ private:
 
 namespace detail
 {
+/// "[2, 40, 4, 12]": extents, or a place in a view.
+inline std::string extents(std::int64_t const* e, int rank)
+{
+    std::string s = "[";
+    for (int i = 0; i < rank; ++i) s += (i > 0 ? ", " : "") + std::to_string(e[i]);
+    return s + "]";
+}
+
 /// Rules on the options alone: what calls that have no keys can be held to.
 template <class Metric, class FeatureMap>
 void require_options(rule_checker& c, options<Metric, FeatureMap> const& o)
@@ -120,6 +129,27 @@ inline void require_sizes(rule_checker& c, problem const& p)
 }
 } // namespace detail
 
+namespace detail
+{
+/// At least as many numbers as any tensor, state or workspace of such a call has: they must be counted in 64 bits.
+template <class Metric, class FeatureMap>
+double most_numbers(problem const& p, options<Metric, FeatureMap> const& o, int features)
+{
+    auto const number = [](auto n) { return static_cast<double>(n); };
+    double const width = number(std::max({p.head_dim, p.value_dim, p.residual_dim, std::int64_t{16}}));
+    double const tokens = number(p.queries) + number(p.keys) + number(o.segment_tokens) + number(o.block);
+    double const blocks = number(p.keys / o.block + 1);
+    double const segment = number(o.segment_tokens / o.block + o.share.tile / o.block + 2);
+    double const vectors =
+        o.sub_blocks * (1.0 + Metric::covariance_vectors(static_cast<int>(p.head_dim)) + o.kept_keys);
+    double const heads = number(std::max<std::int64_t>(p.batch, 1)) * number(p.query_heads);
+    double const runs = blocks / 8 + 2; // of a decode step, which has a partial row for each
+    return heads * std::max({tokens * width, blocks * vectors * width, segment * features * 2 * width,
+                             tokens * std::min(number(o.top_k) + 1, blocks),
+                             std::min(number(p.queries), number(o.segment_tokens)) * runs * (4 + 2 * width)});
+}
+} // namespace detail
+
 /// The first rule that sizes and options violate, or nothing. Pure: no launch, no allocation of device memory. Entry
 /// points throw what this returns, and further rules on their views, state, workspace and kernels: each call has its
 /// own check_<call>() that returns the first of all.
@@ -132,10 +162,21 @@ std::optional<violation> check(problem const& p, options<Metric, FeatureMap> con
     if (!c.found())
     {
         std::int64_t const limit = std::int64_t{1} << 31;
+        if (p.element != element_kind::float64)
+        {
+            // Kernels take them in fp32.
+            c.require(std::isfinite(static_cast<float>(o.scale.value_or(0.0))), rule_kind::value, "scale",
+                      o.scale.value_or(0.0), "a number that is finite in fp32");
+            c.require(std::isfinite(static_cast<float>(o.epsilon)), rule_kind::value, "epsilon", o.epsilon,
+                      "a number that is finite in fp32");
+        }
         int const features = o.feature_map.features(static_cast<int>(p.residual_width()));
         c.require(features >= 1 && features <= 4096, rule_kind::unsupported, "feature_map.features()", features,
                   "1 to 4096");
         c.require(p.keys < limit * o.block, rule_kind::unsupported, "keys", p.keys, "fewer than 2^31 blocks");
+        double const numbers = detail::most_numbers(p, o, features);
+        c.require(numbers < 0x1p58, rule_kind::unsupported, "numbers of one tensor, state or workspace", numbers,
+                  "below 2^58");
     }
     return c.found();
 }

@@ -27,7 +27,8 @@ std::optional<violation> check_decode(Exec const&, Query const& query, Key const
         detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
     if (auto const found = check(p, o, "decode")) return found;
     detail::rule_checker c("decode");
-    detail::require_attention(c, p, views, extras.facts, state, o, detail::runs_on_host<Exec>);
+    auto const bytes = detail::facts_of(scratch);
+    detail::require_attention(c, p, views, extras.facts, state, bytes, o, detail::runs_on_host<Exec>);
     c.require(state.tokens == p.keys, rule_kind::state, "key.extent(1)", p.keys,
               std::to_string(state.tokens) + ", the tokens that the state holds: append first");
     c.require(p.queries <= o.segment_tokens, rule_kind::value, "query.extent(1)", p.queries,
@@ -36,8 +37,7 @@ std::optional<violation> check_decode(Exec const&, Query const& query, Key const
     plan const how =
         detail::plan_of<Exec>("decode", true, p, o, std::max<std::int64_t>(extras.given.capacity, o.top_k));
     detail::require_kernels(c, how);
-    detail::require_bytes(c, rule_kind::value, "workspace", detail::facts_of(scratch), how.workspace_bytes,
-                          " (plan.workspace_bytes)");
+    detail::require_bytes(c, rule_kind::value, "workspace", bytes, how.workspace_bytes, " (plan.workspace_bytes)");
     return c.found();
 }
 
@@ -59,6 +59,7 @@ void decode(Exec const& exec, Query const& query, Key const& key, Value const& v
     problem const p = detail::describe(detail::views_of(query, key, value, output), extras.facts.residual_key,
                                        kind_of<element_t<typename Query::value_type>>());
     auto call = detail::make_call(p, query, key, value, output, o, extras);
+    detail::validate("decode", exec, call, p.keys, o);
     call.how = plan_decode(exec, p, o, extras.given.capacity);
     backend::carve_workspace(call, scratch.data(), o);
     backend::attend_queries(exec, call, state, 0, p.queries, p.keys, o, true,

@@ -81,6 +81,10 @@ struct options
     double epsilon = 1e-6;     ///< of the root mean square
     int segment_tokens = 4096; ///< S: most tokens whose prefix states are kept at once
     FeatureMap feature_map = {};
+    /// Checked mode: before its work, a call looks on the device at what it is given: lists of the caller's, and
+    /// whether appended keys and values are finite. The first offence is thrown as a value_error that names its place
+    /// and value. The host waits for it: not for a graph, and not for speed.
+    bool checked = false;
 };
 
 /// Preset: twice the statistics, the closest to the oracle on real traces (spec section 8).

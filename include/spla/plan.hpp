@@ -106,17 +106,21 @@ std::int64_t most_team_scratch(plan const& how, problem const& p, options<Metric
     selection.shape.bounds = window_of(o);
     selection.shape.kept = o.kept_keys;
     selection.shape.most_blocks = p.keys > 0 ? window_of(o).competing(p.keys - 1).count() : 0;
-    // Fewer keys let an item take more rows: the most scratch is at either end.
-    std::int64_t const ends[2] = {selection.shape.most_blocks, 0};
-    for (int end = 0; end < 2; ++end)
-    {
-        selection.shape.most_blocks = ends[end];
-        int const queries = portable::selection_queries<Exec, accumulator_t<Element>>(selection.shape);
+    // Fewer keys let an item take more rows, within a budget for their masses: the most scratch is at either end.
+    using portable::selection_queries;
+    using T = accumulator_t<Element>;
+    auto const carve_selection = [&](int queries, std::int64_t blocks) {
         selection.lists_per_item = queries;
         selection.most_rows = queries * group;
-        selection.shape.most_blocks = p.keys / o.block;
+        selection.shape.most_blocks = blocks;
         most = std::max(most, selection.carve(nullptr).bytes);
-    }
+    };
+    std::int64_t const blocks = selection.shape.most_blocks;
+    carve_selection(selection_queries<Exec, T>(selection.shape), blocks);
+    selection.shape.most_blocks = 0;
+    int const queries = selection_queries<Exec, T>(selection.shape);
+    std::int64_t const row_bytes = static_cast<std::int64_t>(sizeof(T)) * queries * group;
+    carve_selection(queries, std::min(blocks, ceil_divide(portable::selection_budget<Exec>, row_bytes)));
     if constexpr (!Metric::reads_keys)
     {
         portable::statistics_kernel<Exec, Metric, Element> statistics;

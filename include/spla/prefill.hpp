@@ -17,7 +17,8 @@ namespace detail
 /// Rules that prefill and decode share, beyond check().
 template <class MemorySpace, class Metric, class FeatureMap>
 void require_attention(rule_checker& c, problem const& p, attention_views const& views, extras_facts const& extras,
-                       sequence_state<MemorySpace> const& state, options<Metric, FeatureMap> const& o, bool host)
+                       sequence_state<MemorySpace> const& state, view_facts const& scratch,
+                       options<Metric, FeatureMap> const& o, bool host)
 {
     window const bounds = window_of(o);
     bool const residual = o.combine != combination_kind::sparse_only;
@@ -26,8 +27,9 @@ void require_attention(rule_checker& c, problem const& p, attention_views const&
               "absent", "both branches' views with combination separate");
     c.require(residual || !extras.sparse, rule_kind::value, "extras.return_branches", "given with sparse_only",
               "absent: sparse_only has no residual branch, and its output is the exact branch");
-    require_extras(c, p, views, extras, tile_count(p.queries, p.keys, bounds.tile), o.top_k, host);
+    require_extras(c, p, extras, tile_count(p.queries, p.keys, bounds.tile), o.top_k, host);
     require_state(c, state, p, o);
+    require_residual_source(c, state, extras.residual_key, views.key, o);
     c.require(state.tokens <= p.keys, rule_kind::state, "key.extent(1)", p.keys,
               "at least the state's " + std::to_string(state.tokens) + " tokens");
     if (c.found()) return;
@@ -38,6 +40,7 @@ void require_attention(rule_checker& c, problem const& p, attention_views const&
     else if (residual)
         require_prefix_states(c, state, state.layout().slots, p, bounds);
     if (!extras.given_indices) require_shared_list(c, state, p, bounds, o.share.kind);
+    require_memory(c, views, o.combine != combination_kind::separate, extras, facts_of(state.buffer()), scratch);
 }
 
 template <class Query, class Key, class Value, class Output, class Extras, class Metric, class FeatureMap>
@@ -67,6 +70,25 @@ auto make_call(problem const& p, Query const& query, Key const& key, Value const
     return call;
 }
 
+/// Checked mode of an attention call: the caller's lists, and the tokens that the call appends, from `first` on.
+template <class Exec, class Element, class Metric, class FeatureMap>
+void validate(char const* name, Exec const& exec, backend::attention_call<Element> const& call, std::int64_t first,
+              options<Metric, FeatureMap> const& o)
+{
+    if (!o.checked) return;
+    rule_checker c(name);
+    problem const& p = call.sizes;
+    window const bounds = window_of(o);
+    if (call.given)
+        portable::require_valid_lists(c, exec, call.given, bounds, p.batch, tile_count(p.queries, p.keys, bounds.tile),
+                                      p.key_heads, floor_divide(p.keys - p.queries, bounds.tile));
+    portable::require_finite(c, exec, "key", call.key.from_token(first, p.keys - first), first);
+    portable::require_finite(c, exec, "value", call.value.from_token(first, p.keys - first), first);
+    if (call.residual_key.data != call.key.data)
+        portable::require_finite(c, exec, "residual_key", call.residual_key.from_token(first, p.keys - first), first);
+    if (c.found()) throw_violation(*c.found());
+}
+
 template <class Query, class Key, class Value, class Output>
 attention_views views_of(Query const& query, Key const& key, Value const& value, Output const& output)
 {
@@ -94,12 +116,12 @@ std::optional<violation> check_prefill(Exec const&, Query const& query, Key cons
         detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
     if (auto const found = check(p, o, "prefill")) return found;
     detail::rule_checker c("prefill");
-    detail::require_attention(c, p, views, extras.facts, state, o, detail::runs_on_host<Exec>);
+    auto const bytes = detail::facts_of(scratch);
+    detail::require_attention(c, p, views, extras.facts, state, bytes, o, detail::runs_on_host<Exec>);
     if (c.found()) return c.found();
     plan const how = detail::plan_of<Exec>("prefill", false, p, o, o.top_k);
     detail::require_kernels(c, how);
-    detail::require_bytes(c, rule_kind::value, "workspace", detail::facts_of(scratch), how.workspace_bytes,
-                          " (plan.workspace_bytes)");
+    detail::require_bytes(c, rule_kind::value, "workspace", bytes, how.workspace_bytes, " (plan.workspace_bytes)");
     return c.found();
 }
 
@@ -123,7 +145,8 @@ std::optional<violation> check_prefill(Exec const&, Query const& query, Key cons
 /// @throws unsupported_error  for strides, sizes or memory that no kernel handles
 /// @throws state_error  where the state was made for other sizes or options, or does not hold what the queries need
 ///
-/// All are argument_error and carry what check_prefill() returns; nothing is written then.
+/// All are argument_error and carry what check_prefill(), or checked mode (options.checked), finds; nothing is written
+/// then.
 template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class MemorySpace,
           class Metric, class FeatureMap, class Workspace>
 void prefill(Exec const& exec, Query const& query, Key const& key, Value const& value, Output const& output,
@@ -136,6 +159,7 @@ void prefill(Exec const& exec, Query const& query, Key const& key, Value const& 
     problem const p =
         detail::describe(detail::views_of(query, key, value, output), extras.facts.residual_key, kind_of<Element>());
     auto call = detail::make_call(p, query, key, value, output, o, extras);
+    detail::validate("prefill", exec, call, state.tokens, o);
     call.how = plan_prefill(exec, p, o);
     backend::carve_workspace(call, scratch.data(), o);
     bool const residual = o.combine != combination_kind::sparse_only;

@@ -20,7 +20,7 @@ std::optional<violation> check_block_statistics(Exec const&, Key const& key, seq
     static_assert(accessible_from<Exec, Key> && Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
                   "spla::block_statistics: key and the state must be accessible from the execution space");
     auto const k = detail::facts_of(key);
-    auto const& layout = state.layout();
+    state_layout const& layout = state.layout();
     problem p;
     p.batch = k.extent[0];
     p.keys = 0;
@@ -36,20 +36,24 @@ std::optional<violation> check_block_statistics(Exec const&, Key const& key, seq
     c.require(first >= 0 && count >= 0 && first <= most && count <= most - first, rule_kind::shape, "first + count",
               static_cast<std::int64_t>(static_cast<std::uint64_t>(first) + static_cast<std::uint64_t>(count)),
               "complete blocks of key that the state has room for");
+    auto const bytes = detail::facts_of(state.buffer());
+    detail::memory_map().writes("state.buffer()", bytes).reads("key", k).require(c);
     return c.found();
 }
 
 /// The stage statistics alone: summaries of blocks [first, first + count) of `key` [batch, M, Hk, D] into the state.
-/// Does not touch the linear state nor state.tokens; count blocks must be complete in key. Nothing is done for
+/// Does not touch the linear state nor state.tokens; count blocks must be complete in key. state.summary_end grows
+/// where they follow the blocks that have theirs. Nothing is done for
 /// exact_mass. Complexity as the statistics of append().
 /// @throws argument_error  (one of its kinds) what check_block_statistics() returns; nothing is written then
 template <class Exec, tensor_view Key, class MemorySpace, class Metric, class FeatureMap>
-void block_statistics(Exec const& exec, Key const& key, sequence_state<MemorySpace> const& state, std::int64_t first,
+void block_statistics(Exec const& exec, Key const& key, sequence_state<MemorySpace>& state, std::int64_t first,
                       std::int64_t count, options<Metric, FeatureMap> const& o)
 {
     if (auto const found = check_block_statistics(exec, key, state, first, count, o)) throw_violation(*found);
     portable::make_statistics<Metric>(exec, detail::as_const(detail::tensor_of(key)), detail::summaries_of(state),
                                       state.layout().batch, first, count, o.block, o.kept_keys);
+    if (first <= state.summary_end) state.summary_end = std::max(state.summary_end, first + count);
 }
 
 /// The first rule that select() with these arguments violates, or nothing.
@@ -77,6 +81,12 @@ std::optional<violation> check_select(Exec const&, Query const& query, Key const
                           tile_count(p.queries, p.keys, bounds.tile), o.top_k);
     detail::require_state(c, state, p, o, detail::state_parts::summaries);
     detail::require_shared_list(c, state, p, bounds, o.share.kind);
+    if (!Metric::reads_keys) detail::require_summaries(c, state, p, bounds);
+    auto const indices = detail::facts_of(lists.indices), lengths = detail::facts_of(lists.lengths);
+    auto const bytes = detail::facts_of(state.buffer());
+    detail::memory_map map;
+    map.reads("query", views.query).reads("key", views.key).writes("lists", indices).writes("lists lengths", lengths);
+    map.writes("state.buffer()", bytes).require(c);
     detail::require_kernels(c, detail::plan_of<Exec>("select", false, p, o, o.top_k));
     return c.found();
 }

@@ -30,7 +30,7 @@ inline constexpr std::size_t buffer_alignment = 64;
 /// | linear           | [batch, key_head, features, value_dim]                   | accumulation type         |
 /// | normaliser       | [batch, key_head, features]                              | accumulation type         |
 /// | prefix, prefix_normaliser | the same with a slot index after batch          | accumulation type         |
-/// | shared list      | [batch, key_head, top_k] and its length                  | int32                     |
+/// | shared list      | [batch, key_head, top_k] and its length, or nothing      | int32 (first_query only)  |
 ///
 /// The vectors of a sub-block are its mean, the covariance's vectors, then the kept keys.
 struct state_layout
@@ -42,7 +42,8 @@ struct state_layout
     std::int64_t tile = 1;
     std::int64_t blocks = 0; ///< capacity in complete blocks
     std::int64_t slots = 0;  ///< prefix states held at once
-    std::int64_t sub_blocks = 0, kept_keys = 0, vectors = 0, top_k = 0;
+    std::int64_t sub_blocks = 0, kept_keys = 0, vectors = 0;
+    std::int64_t top_k = 0;               ///< entries of the shared list: no more than blocks; 0 without one
     std::string_view metric, feature_map; ///< names of the types
     summary_storage storage = summary_storage::fp32;
     bool residual = false; ///< it has a linear part; not with sparse_only
@@ -97,7 +98,7 @@ state_layout layout_of(problem const& capacity, options<Metric, FeatureMap> cons
     s.sub_blocks = o.sub_blocks;
     s.kept_keys = o.kept_keys;
     s.vectors = 1 + Metric::covariance_vectors(static_cast<int>(capacity.head_dim)) + o.kept_keys;
-    s.top_k = o.top_k;
+    s.top_k = s.share == sharing_kind::first_query ? std::min<std::int64_t>(o.top_k, s.blocks) : 0;
     s.metric = type_name<Metric>();
     s.feature_map = type_name<FeatureMap>();
     s.storage = resolve(o.storage, capacity.element);
@@ -128,7 +129,7 @@ state_layout layout_of(problem const& capacity, options<Metric, FeatureMap> cons
     s.prefix = place(matrix * s.slots, accumulator);
     s.prefix_normaliser = place(vector * s.slots, accumulator);
     s.shared_list = place(heads * s.top_k, 4);
-    s.shared_length = place(heads, 4);
+    s.shared_length = place(s.share == sharing_kind::first_query ? heads : 0, 4);
     s.bytes = at;
     return s;
 }
@@ -160,6 +161,8 @@ struct sequence_progress
     std::int64_t prefix_first = 0; ///< slot i holds the state of blocks before prefix_first + i
     std::int64_t prefix_count = 0; ///< slots in use
     std::int64_t shared_tile = -1; ///< tile (position / T) that the shared list belongs to, -1: none
+    std::int64_t summary_end = 0;  ///< blocks before this one have their summaries
+    bool residual_keys = false;    ///< the linear state is of the residual branch's own keys
 
     /// Forgets everything; the bytes are set again by the next append.
     void reset() { *this = {}; }

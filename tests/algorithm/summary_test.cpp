@@ -70,6 +70,19 @@ TEST_CASE("int8: a zero vector has scale zero", "[summary]")
     for (float x : zero.numbers()) CHECK(x == 0.0f);
 }
 
+TEST_CASE("int8: subnormal and non-finite vectors stay in range", "[summary]")
+{
+    // The scale of so small a vector is inexact: 190 units over a scale of 1 would be 190.
+    stored_vector const tiny({190 * 0x1p-149f, -190 * 0x1p-149f}, summary_storage::int8);
+    CHECK(tiny.whole(0) == 127);
+    CHECK(tiny.whole(1) == -127);
+    float const infinity = std::numeric_limits<float>::infinity();
+    stored_vector const infinite({infinity, 1.0f, -infinity}, summary_storage::int8);
+    CHECK(infinite.whole(0) == 0); // infinity over infinity has no value; the scale is infinite, and so no score
+    CHECK(infinite.whole(1) == 0);
+    CHECK(!(infinite.scale - infinite.scale == 0.0f));
+}
+
 TEST_CASE("int8: what comes back is within half a unit, and comes back once more unchanged", "[summary]")
 {
     for (unsigned seed = 0; seed < 200; ++seed)

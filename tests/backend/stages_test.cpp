@@ -21,9 +21,10 @@ TEMPLATE_LIST_TEST_CASE("the stages alone make what prefill makes", "[stages]", 
             results<TestType> s(d.size, o);
             call::select(exec, d.query, d.key, state, s.lists, o);
             spla::attention_extras<float> e;
-            e.use_lists(s.lists).return_lse(s.lse_of(0, 200));
-            call::selected_attention(exec, d.query, d.key, d.value, s.sparse, o, e);
+            e.use_lists(s.lists);
             call::residual_attention(exec, d.query, d.key, d.value, s.residual, state, o, e);
+            e.return_lse(s.lse_of(0, 200));
+            call::selected_attention(exec, d.query, d.key, d.value, s.sparse, o, e);
             call::combine(exec, s.sparse, s.residual, s.output, o);
             exec.fence();
             CHECK(same_bits(on_host(r.lists), on_host(s.lists)));
@@ -87,5 +88,7 @@ TEMPLATE_LIST_TEST_CASE("block_statistics makes the summaries that append makes,
         CHECK(std::memcmp(a.data(), b.data(), end) == 0);
         CHECK(std::all_of(b.data() + end, b.data() + b.size(), [](std::byte x) { return x == std::byte{0x5a}; }));
         CHECK(parts.tokens == 0);
+        CHECK(whole.summary_end == 12);
+        CHECK(parts.summary_end == 11); // block 11 came before 5 to 10: only what follows without a gap is counted
     }
 }

@@ -39,8 +39,8 @@ struct calls
                                   output const& out, state const& s, Options const& o, scratch const& w,
                                   extras const& e = {});
 
-    static void block_statistics(Exec const& exec, view const& key, state const& s, std::int64_t first,
-                                 std::int64_t count, Options const& o);
+    static void block_statistics(Exec const& exec, view const& key, state& s, std::int64_t first, std::int64_t count,
+                                 Options const& o);
     static void select(Exec const& exec, view const& query, view const& key, state& s, int_lists<space> const& lists,
                        Options const& o);
     static void selected_attention(Exec const& exec, view const& query, view const& key, view const& value,
@@ -112,7 +112,7 @@ auto calls<Exec, Element, Options, Out>::check_decode(Exec const& exec, view con
     return spla::check_decode(exec, query, key, value, out, s, o, w, e);
 }
 template <class Exec, class Element, class Options, class Out>
-void calls<Exec, Element, Options, Out>::block_statistics(Exec const& exec, view const& key, state const& s,
+void calls<Exec, Element, Options, Out>::block_statistics(Exec const& exec, view const& key, state& s,
                                                           std::int64_t first, std::int64_t count, Options const& o)
 {
     spla::block_statistics(exec, key, s, first, count, o);

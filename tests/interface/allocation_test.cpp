@@ -152,14 +152,15 @@ TEMPLATE_LIST_TEST_CASE("after warm_up the stages alone neither allocate nor fen
         o.segment_tokens = 2048; // one append of all
         results<TestType> const r(d.size, o);
         auto state = call::make_state(exec, d.problem(), o);
-        typename call::extras given;
-        given.use_lists(r.lists).return_lse(r.lse_of(0, whole));
+        typename call::extras given, given_with_lse;
+        given.use_lists(r.lists);
+        given_with_lse.use_lists(r.lists).return_lse(r.lse_of(0, whole));
         spla::warm_up(exec, spla::plan_prefill(exec, d.problem(), o));
         expect_none("append in place", [&] { call::append(exec, d.key, d.value, d.key, d.value, state, o); });
         expect_none("block_statistics", [&] { call::block_statistics(exec, d.key, state, 0, whole / o.block, o); });
         expect_none("select", [&] { call::select(exec, d.query, d.key, state, r.lists, o); });
         expect_none("selected_attention",
-                    [&] { call::selected_attention(exec, d.query, d.key, d.value, r.sparse, o, given); });
+                    [&] { call::selected_attention(exec, d.query, d.key, d.value, r.sparse, o, given_with_lse); });
         if (o.combine == spla::combination_kind::sparse_only) continue; // its state has no residual part
         expect_none("residual_attention",
                     [&] { call::residual_attention(exec, d.query, d.key, d.value, r.residual, state, o, given); });

@@ -84,6 +84,8 @@ TEST_CASE("check: options", "[check]")
     refuses([](auto&, auto& o) { o.block = 1025; }, {value, "block", "1025", "1 to 1024"});
     refuses([](auto&, auto& o) { o.sink_blocks = -1; }, {value, "sink_blocks", "-1", "0 or more"});
     refuses([](auto&, auto& o) { o.local_blocks = -1; }, {value, "local_blocks", "-1", "0 or more"});
+    refuses([](auto&, auto& o) { o.scale = 1e39; }, {value, "scale", "1e+39", "a number that is finite in fp32"});
+    refuses([](auto&, auto& o) { o.epsilon = 1e39; }, {value, "epsilon", "1e+39", "a number that is finite in fp32"});
     refuses([](auto&, auto& o) { o.top_k = -1; }, {value, "top_k", "-1", "0 or more"});
     refuses([&](auto&, auto& o) { o.top_p = nan; }, {value, "top_p", "nan", "above 0, at most 1 (1: off)"});
     refuses([](auto&, auto& o) { o.top_p = 0; }, {value, "top_p", "0", "above 0, at most 1 (1: off)"});

@@ -3,6 +3,8 @@
 // Rules on strides, extents and memory of what a call takes beside its views, and on what a state was made for.
 #include "rules.hpp"
 
+#include <limits>
+
 using namespace spla_test;
 
 namespace
@@ -93,17 +95,6 @@ std::vector<row> shared_rows()
              x.extras.facts.given_lengths.on_host = false, x.extras.facts.given_lengths.space = "Elsewhere";
          },
          {unsupported, "extras.use_lists lengths", "in memory space Elsewhere", "memory that the host reaches"}},
-        // Written memory that is read.
-        {[](a& x) { x.output = Kokkos::View<float****, Kokkos::LayoutRight, a::space>(x.key.data(), 2, 40, 4, 12); },
-         {value_rule, "output", "memory that overlaps key", "memory apart from key"}},
-        {[](a& x) {
-             auto const all = a::filled(80, 4, 12);
-             x.output = tokens(all, 0, 40);
-             x.query = Kokkos::subview(all, Kokkos::ALL, range(39, 79), Kokkos::ALL, range(4, 12));
-         },
-         {value_rule, "output", "memory that overlaps query", "memory apart from query"}},
-        {[](a& x) { x.extras.return_branches(x.sparse, tokens(x.value, 0, 40)); },
-         {shape_rule, "extras.return_branches residual", "[2, 40, 2, 12]", "[2, 40, 4, 12]"}},
         // Buffers.
         {[](a& x) { x.scratch = shifted(std::size_t{1} << 20, 8); },
          {value_rule, "workspace", "at an address 8 bytes past a multiple of 64", "aligned to 64 bytes"}},
@@ -173,9 +164,15 @@ TEST_CASE("residual keys of append", "[check][rules]")
         {[](a& x) { x.extras.residual_keys(a::filled(200, 2, 6)); },
          {state_rule, "state.layout().residual_width", "8", "6, from this call's sizes and options"}},
     };
-    hold_table(
-        "append", rows, [] { return a(); }, check, append);
-    a x;
+    // The state was made from the residual branch's own keys, 160 so far.
+    auto const make = [] {
+        a x;
+        x.state.residual_keys = true;
+        x.extras.residual_keys(a::filled(200, 2, 8));
+        return x;
+    };
+    hold_table("append", rows, make, check, append);
+    a x = make();
     auto const enough = a::filled(170, 2, 8);
     x.extras.residual_keys(enough);
     CHECK_NOTHROW(append(x));
@@ -218,7 +215,6 @@ TEST_CASE("a state made for other options is refused by the field that differs",
         {[](auto& o) { o.sub_blocks = 2; }, "sub_blocks", "2", "1"},
         {[](auto& o) { o.kept_keys = 2; }, "kept_keys", "2", "1"},
         {[](auto& o) { o.storage = spla::summary_storage::int8; }, "storage", "int8", "fp32"},
-        {[](auto& o) { o.top_k = 5; }, "top_k", "5", "4"},
         {[](auto& o) { o.normalised = true; }, "normalised", "true", "false"},
         {[](auto& o) { o.combine = spla::combination_kind::sparse_only; }, "residual", "false", "true"},
     };
@@ -252,8 +248,20 @@ TEST_CASE("a state made for other options is refused by the field that differs",
     a x;
     x.set(first);
     x.o = second;
-    CHECK(a::call::check_prefill(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.scratch, x.extras)
-              ->argument == "state.layout().tile");
+    auto const check = [&x] {
+        return a::call::check_prefill(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.scratch, x.extras);
+    };
+    CHECK(check()->argument == "state.layout().tile");
+    // The state keeps a shared list of top_k entries, no more than its blocks; without sharing, none.
+    x.o = first;
+    x.o.top_k = 5;
+    CHECK(check()->argument == "state.layout().top_k");
+    x.o = small_options();
+    x.o.top_k = std::numeric_limits<int>::max();
+    CHECK(spla::state_layout_of(a::capacity(), x.o).bytes ==
+          spla::state_layout_of(a::capacity(), small_options()).bytes);
+    x.o.share = sharing::first_query(16);
+    CHECK(spla::state_layout_of(a::capacity(), x.o).top_k == 12);
 }
 
 TEST_CASE("a state cannot be made for what check() refuses", "[check][rules]")

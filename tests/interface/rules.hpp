@@ -105,7 +105,7 @@ struct arguments
     {
         auto s = call::make_state(host(), capacity(keys), with);
         Kokkos::deep_copy(s.buffer(), std::byte{0x11});
-        s.tokens = 160, s.state_end = 7, s.prefix_first = 4, s.prefix_count = 3;
+        s.tokens = 160, s.state_end = 7, s.prefix_first = 4, s.prefix_count = 3, s.summary_end = 10;
         return s;
     }
     /// Options, and a state made for them.
@@ -114,8 +114,7 @@ struct arguments
         o = with;
         auto const before = state;
         state = held(with);
-        state.tokens = before.tokens, state.state_end = before.state_end;
-        state.prefix_first = before.prefix_first, state.prefix_count = before.prefix_count;
+        static_cast<spla::sequence_progress&>(state) = before;
     }
     template <class Change>
     void set_changed(Change const& change)
@@ -129,7 +128,7 @@ struct arguments
     static arguments appended()
     {
         arguments a;
-        a.state.tokens = 200, a.state.state_end = 10, a.state.prefix_first = 7;
+        a.state.tokens = 200, a.state.state_end = 10, a.state.prefix_first = 7, a.state.summary_end = 12;
         return a;
     }
     static arguments with_lists()
@@ -148,8 +147,8 @@ struct arguments
         };
         add(key), add(value), add(output), add(sparse), add(residual), add(lse), add(lists.indices), add(lists.lengths);
         add(state.buffer()), add(scratch);
-        for (std::int64_t n :
-             {state.tokens, state.state_end, state.prefix_first, state.prefix_count, state.shared_tile})
+        for (std::int64_t n : {state.tokens, state.state_end, state.prefix_first, state.prefix_count, state.shared_tile,
+                               state.summary_end})
             all += std::to_string(n) + ' ';
         return all;
     }

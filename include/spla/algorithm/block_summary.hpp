@@ -57,9 +57,12 @@ struct summary_tensor
             float const scale = largest / 127.0f;
             scales[vector_number] = scale;
             for (std::int64_t d = 0; d < head_dim; ++d)
-                row<std::int8_t>(vector_number)[d] =
-                    scale > 0.0f ? static_cast<std::int8_t>(round_to_even(static_cast<float>(from[d]) / scale))
-                                 : std::int8_t(0);
+            {
+                // Subnormal scales are inexact, and what is not finite has no quotient: neither may leave the range.
+                float const x = scale > 0.0f ? static_cast<float>(from[d]) / scale : 0.0f;
+                float const inside = x > 127.0f ? 127.0f : (x > -127.0f ? x : (x == x ? -127.0f : 0.0f));
+                row<std::int8_t>(vector_number)[d] = static_cast<std::int8_t>(round_to_even(inside));
+            }
         }
     }
 };

@@ -5,6 +5,7 @@
 #include "../check.hpp"
 #include "../sequence_state.hpp"
 #include "../workspace.hpp"
+#include "memory_rules.hpp"
 
 #include <initializer_list>
 #include <optional>
@@ -15,13 +16,6 @@
 /// every type of view. Texts are made for a violated rule alone: a decode step checks at every token.
 namespace spla::detail
 {
-
-inline std::string extents(std::int64_t const* e, int rank)
-{
-    std::string s = "[";
-    for (int i = 0; i < rank; ++i) s += (i > 0 ? ", " : "") + std::to_string(e[i]);
-    return s + "]";
-}
 
 inline void require_contiguous(rule_checker& c, std::string_view argument, view_facts const& f)
 {
@@ -47,16 +41,6 @@ inline void require_reach(rule_checker& c, std::string_view argument, view_facts
     if (!f || (host ? f.on_host : f.on_device)) return;
     c.require(false, rule_kind::unsupported, argument, "in memory space " + std::string(f.space),
               host ? "memory that the host reaches" : "memory that the device reaches");
-}
-
-/// What a call writes and what it reads are apart: other rows would read what one has written.
-inline void require_apart(rule_checker& c, std::string_view argument, view_facts const& written, std::string_view other,
-                          view_facts const& read)
-{
-    if (written.bytes == 0 || read.bytes == 0) return;
-    if (written.begin >= read.begin + read.bytes || read.begin >= written.begin + written.bytes) return;
-    c.require(false, rule_kind::value, argument, "memory that overlaps " + std::string(other),
-              "memory apart from " + std::string(other));
 }
 
 /// A buffer of bytes is large enough and aligned.
@@ -126,9 +110,6 @@ inline void require_views(rule_checker& c, problem const& p, attention_views con
     require_extents(c, "value", v.value, {p.batch, p.keys, p.key_heads, p.value_dim});
     if (!writes_output) return;
     require_extents(c, "output", v.output, {p.batch, p.queries, p.query_heads, p.value_dim});
-    require_apart(c, "output", v.output, "query", v.query);
-    require_apart(c, "output", v.output, "key", v.key);
-    require_apart(c, "output", v.output, "value", v.value);
 }
 
 /// Weights of the combination, both or none.
@@ -152,9 +133,20 @@ inline void require_residual_key(rule_checker& c, view_facts const& f, problem c
     require_reach(c, "residual_key", f, host);
 }
 
-/// Everything in attention_extras.
-inline void require_extras(rule_checker& c, problem const& p, attention_views const& v, extras_facts const& e,
-                           std::int64_t tiles, std::int64_t top_k, bool host)
+/// Where the views of an attention call, its state and its workspace lie.
+inline void require_memory(rule_checker& c, attention_views const& v, bool writes_output, extras_facts const& e,
+                           view_facts const& state, view_facts const& scratch)
+{
+    memory_map map;
+    map.reads("query", v.query).reads("key", v.key).reads("value", v.value);
+    if (writes_output) map.writes("output", v.output);
+    add_extras(map, e);
+    map.writes("state.buffer()", state).writes("workspace", scratch).require(c);
+}
+
+/// Shapes and reach of everything in attention_extras.
+inline void require_extras(rule_checker& c, problem const& p, extras_facts const& e, std::int64_t tiles,
+                           std::int64_t top_k, bool host)
 {
     if (e.residual_key)
     {
@@ -175,9 +167,6 @@ inline void require_extras(rule_checker& c, problem const& p, attention_views co
         else
             require_extents(c, argument, f, {p.batch, p.queries, p.query_heads});
         require_reach(c, argument, f, host);
-        require_apart(c, argument, f, "query", v.query);
-        require_apart(c, argument, f, "key", v.key);
-        require_apart(c, argument, f, "value", v.value);
     };
     written("extras.return_branches sparse", e.sparse, true);
     written("extras.return_branches residual", e.residual, true);
@@ -220,7 +209,7 @@ inline void require_layout(rule_checker& c, state_layout const& held, state_layo
     same("sub_blocks", held.sub_blocks, wanted.sub_blocks);
     same("kept_keys", held.kept_keys, wanted.kept_keys);
     same("storage", std::string_view(name(held.storage)), std::string_view(name(wanted.storage)));
-    same("top_k", held.top_k, wanted.top_k);
+    if (wanted.share == sharing_kind::first_query) same("top_k", held.top_k, wanted.top_k);
     same("accumulator", std::string_view(name(held.accumulator)), std::string_view(name(wanted.accumulator)));
     if (parts == state_parts::summaries) return;
     same("value_dim", held.value_dim, wanted.value_dim);
@@ -250,6 +239,27 @@ void require_state(rule_checker& c, sequence_state<MemorySpace> const& state, pr
         c.require(false, rule_kind::state, "state capacity in blocks", held.blocks,
                   "at least " + std::to_string(p.keys / o.block) + ", the complete blocks of " +
                       std::to_string(p.keys) + " keys");
+}
+
+/// The residual branch of every call of a sequence has the same keys: the exact branch's, or its own.
+template <class Metric, class FeatureMap>
+void require_residual_source(rule_checker& c, sequence_progress const& s, view_facts const& residual_key,
+                             view_facts const& key, options<Metric, FeatureMap> const& o)
+{
+    if (o.combine == combination_kind::sparse_only || s.tokens == 0) return;
+    bool const given = residual_key && residual_key.begin != key.begin;
+    c.require(s.residual_keys == given, rule_kind::state, "extras.residual_inputs", given ? "given" : "absent",
+              s.residual_keys ? "given: the state was made from the residual branch's own keys"
+                              : "absent: the state was made from the exact branch's keys");
+}
+
+/// Queries that end at p's last key choose among blocks whose summaries were made.
+inline void require_summaries(rule_checker& c, sequence_progress const& s, problem const& p, window const& bounds)
+{
+    if (p.queries == 0 || p.keys == 0) return;
+    std::int64_t const end = bounds.competing(p.keys - 1).end;
+    c.require(end <= s.summary_end || end <= bounds.sink_blocks, rule_kind::state, "state.summary_end", s.summary_end,
+              "at least " + std::to_string(end) + ": blocks compete whose summaries were not made");
 }
 
 /// The state holds the linear states that queries from position `first` to the last key need.

@@ -262,13 +262,16 @@ private:
     }
 };
 
+/// Bytes of a work item's masses.
+template <class Exec>
+inline constexpr std::int64_t selection_budget = detail::runs_on_host<Exec> ? 384 * 1024 : 256 * 1024;
+
 /// Most rows whose scores fit a cache-sized scratch; at least one query's group.
 template <class Exec, class T>
 int selection_queries(selection_shape const& shape)
 {
-    std::int64_t const budget = detail::runs_on_host<Exec> ? 384 * 1024 : 256 * 1024;
     std::int64_t const row_bytes = (shape.most_blocks + detail::score_panel) * static_cast<std::int64_t>(sizeof(T));
-    std::int64_t const rows = Kokkos::min<std::int64_t>(rows_per_item<Exec>, budget / row_bytes);
+    std::int64_t const rows = Kokkos::min<std::int64_t>(rows_per_item<Exec>, selection_budget<Exec> / row_bytes);
     return static_cast<int>(Kokkos::max<std::int64_t>(1, rows / shape.group));
 }
 
