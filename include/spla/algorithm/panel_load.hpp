@@ -113,10 +113,12 @@ KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int columns, in
             for (; whole && d0 + w <= width; d0 += w)
             {
                 if constexpr (!std::is_same_v<Ahead, nothing_ahead>)
-                    for (int r = 0; r < w; ++r)
-                        if (auto const* const next = ahead(r0 + r);
-                            next && d0 * static_cast<int>(sizeof(*next)) % cache_line == 0)
-                            prefetch_line(next + d0);
+                {
+                    KOKKOS_IF_ON_HOST((for (int r = r0; r < r0 + w; ++r) {
+                        auto const* const next = ahead(r);
+                        if (next && d0 * static_cast<int>(sizeof(*next)) % cache_line == 0) prefetch_line(next + d0);
+                    }))
+                }
                 lanes<T, w> tile[w];
                 unrolled<w>([&](auto r) { tile[r] = load_lanes<T, w>(row(r0 + r) + d0); });
                 transpose(tile);
