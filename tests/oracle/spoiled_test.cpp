@@ -73,6 +73,7 @@ struct trial
         spla::attention_extras<Element> e;
         e.use_lists(exact).return_lse(r.lse_of(0, tokens_));
         call::selected_attention(exec, with.query, with.key, with.value, r.sparse, o, e);
+        e = {};
         e.use_lists(subtracted);
         call::residual_attention(exec, with.query, with.key, with.value, r.residual, state, o, e);
         spla::attention_extras<Out> weights;
