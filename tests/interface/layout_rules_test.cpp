@@ -165,10 +165,11 @@ TEST_CASE("residual keys of append", "[check][rules]")
          {state_rule, "state.layout().residual_width", "8", "6, from this call's sizes and options"}},
     };
     // The state was made from the residual branch's own keys, 160 so far.
-    auto const make = [] {
+    auto const own = a::filled(200, 2, 8); // outlives the calls, as extras want it
+    auto const make = [&own] {
         a x;
         x.state.residual_keys = true;
-        x.extras.residual_keys(a::filled(200, 2, 8));
+        x.extras.residual_keys(own);
         return x;
     };
     hold_table("append", rows, make, check, append);
