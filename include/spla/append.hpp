@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <type_traits>
 
 namespace spla
@@ -38,10 +37,10 @@ void advance_state(Exec const& exec, State& state, tensor<Element const> const& 
             state.residual_keys = residual_key.data != key.data;
             state.state_end = o.sink_blocks;
             // A kernel of our own: deep_copy with a value may fence.
-            auto const words = static_cast<std::int64_t>((layout.prefix - layout.linear) / sizeof(std::uint32_t));
-            Kokkos::parallel_for("spla::append::empty_state",
-                                 Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>>(exec, 0, words),
-                                 portable::fill_zero{state.template part<std::uint32_t>(layout.linear)});
+            portable::empty_state<Exec, T> const empty{
+                state.template part<T>(layout.linear),
+                static_cast<std::int64_t>((layout.prefix - layout.linear) / sizeof(T))};
+            portable::launch("spla::append::empty_state", exec, empty.items(), 0, empty);
         }
         std::int64_t const end = until > 0 ? bounds.state_end(until - 1) : o.sink_blocks;
         state.prefix_first = state.state_end;
@@ -93,25 +92,18 @@ std::optional<violation> check_append(Exec const&, NewKey const& new_key, NewVal
         detail::require_residual_key(c, residual_key, p, std::max(p.keys, residual_key.extent[1]),
                                      detail::runs_on_host<Exec>);
     c.require(p.keys <= k.extent[1], rule_kind::shape, "key.extent(1)", k.extent[1],
-              "at least " + std::to_string(p.keys) + " (" + std::to_string(state.tokens) + " held and " +
-                  std::to_string(tokens) + " new)");
+              {"at least ", p.keys, " (", state.tokens, " held and ", tokens, " new)"});
     c.require(tokens <= o.segment_tokens, rule_kind::value, "new_key.extent(1)", tokens,
-              "at most options.segment_tokens, " + std::to_string(o.segment_tokens));
+              {"at most options.segment_tokens, ", o.segment_tokens});
     detail::require_state(c, state, p, o);
     detail::require_residual_source(c, state, residual_key, k, o);
     auto const state_bytes = detail::facts_of(state.buffer());
     detail::memory_map map;
     map.writes("key", k).writes("value", v).writes("state.buffer()", state_bytes).reads("residual_key", residual_key);
-    map.require(c);
-    if (c.found()) return c.found();
     // The new tokens lie apart from the cache, or at their very place in it.
-    auto const source = [&](char const* name, detail::view_facts const& from, char const* cache,
-                            detail::view_facts const& to) {
-        detail::memory_map pair;
-        if (!detail::is_part(from, to, state.tokens)) pair.writes(cache, to).reads(name, from).require(c);
-    };
-    source("new_key", nk, "key", k);
-    source("new_value", nv, "value", v);
+    if (!detail::is_part(nk, k, state.tokens)) map.reads("new_key", nk);
+    if (!detail::is_part(nv, v, state.tokens)) map.reads("new_value", nv);
+    map.require(c);
     return c.found();
 }
 
@@ -153,16 +145,14 @@ void append(Exec const& exec, NewKey const& new_key, NewValue const& new_value, 
         if (extras.residual_key)
             portable::require_finite(c, exec, "residual_key", extras.residual_key.from_token(state.tokens, tokens),
                                      state.tokens);
-        if (c.found()) throw_violation(*c.found());
+        c.throw_if_found();
     }
     auto const copy = [&](auto const& from_view, auto const& to_view) {
         auto const from = detail::as_const(detail::tensor_of(from_view));
         auto const to = detail::tensor_of(to_view).from_token(state.tokens, from.extent[1]);
-        std::int64_t const numbers = from.extent[0] * from.extent[1] * from.extent[2] * from.extent[3];
-        if (from.data == to.data || numbers == 0) return; // the same place: check_append() saw to the strides
-        Kokkos::parallel_for("spla::append::cache",
-                             Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>>(exec, 0, numbers),
-                             portable::copy_tokens<Element>{from, to});
+        if (from.data == to.data) return; // the same place: check_append() saw to the strides
+        portable::launch("spla::append::cache", exec, from.extent[0] * from.extent[1] * from.extent[2], 0,
+                         portable::copy_tokens<Exec, Element>{from, to});
     };
     copy(new_key, key);
     copy(new_value, value);

@@ -1,73 +1,20 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "error.hpp"
+#include "algorithm/rule_checker.hpp"
 #include "options.hpp"
 #include "problem.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <optional>
-#include <string>
-#include <string_view>
-#include <type_traits>
 
 namespace spla
 {
 
 namespace detail
 {
-/// Collects the first violated rule of one call.
-class rule_checker
-{
-public:
-    explicit rule_checker(char const* call) : call_(call) {}
-
-    template <class Actual>
-    rule_checker& require(bool holds, rule_kind kind, std::string_view argument, Actual const& actual,
-                          std::string_view allowed)
-    {
-        if (!holds && !found_)
-            found_ = violation{call_, std::string(argument), text(actual), std::string(allowed), kind};
-        return *this;
-    }
-    std::optional<violation> const& found() const { return found_; }
-
-    static std::string text(std::string const& s) { return s; }
-    static std::string text(std::string_view s) { return std::string(s); }
-    static std::string text(char const* s) { return s; }
-    static std::string text(bool b) { return b ? "true" : "false"; }
-    template <class Number>
-    static std::string text(Number x)
-    {
-        if constexpr (std::is_floating_point_v<Number>)
-        {
-            char buffer[32];
-            std::snprintf(buffer, sizeof(buffer), "%g", static_cast<double>(x));
-            return buffer;
-        }
-        else
-            return std::to_string(x);
-    }
-
-private:
-    char const* call_;
-    std::optional<violation> found_;
-};
-} // namespace detail
-
-namespace detail
-{
-/// "[2, 40, 4, 12]": extents, or a place in a view.
-inline std::string extents(std::int64_t const* e, int rank)
-{
-    std::string s = "[";
-    for (int i = 0; i < rank; ++i) s += (i > 0 ? ", " : "") + std::to_string(e[i]);
-    return s + "]";
-}
-
 /// Rules on the options alone: what calls that have no keys can be held to.
 template <class Metric, class FeatureMap>
 void require_options(rule_checker& c, options<Metric, FeatureMap> const& o)
@@ -80,10 +27,10 @@ void require_options(rule_checker& c, options<Metric, FeatureMap> const& o)
     c.require(o.top_k >= 0, value, "top_k", o.top_k, "0 or more");
     c.require(o.top_p > 0.0 && o.top_p <= 1.0, value, "top_p", o.top_p, "above 0, at most 1 (1: off)");
     c.require(o.sub_blocks >= 1 && o.block % (o.sub_blocks > 0 ? o.sub_blocks : 1) == 0, value, "sub_blocks",
-              o.sub_blocks, "a divisor of the block, " + std::to_string(o.block));
+              o.sub_blocks, {"a divisor of the block, ", o.block});
     if (!c.found())
         c.require(o.kept_keys >= 0 && o.kept_keys < o.block / o.sub_blocks, value, "kept_keys", o.kept_keys,
-                  "0 to " + std::to_string(o.block / o.sub_blocks - 1) + " (fewer than the keys of a sub-block)");
+                  {"0 to ", o.block / o.sub_blocks - 1, " (fewer than the keys of a sub-block)"});
     if (Metric::reads_keys)
     {
         c.require(o.kept_keys == 0, value, "kept_keys", o.kept_keys, "0 with exact_mass, which keeps no summary");
@@ -95,7 +42,7 @@ void require_options(rule_checker& c, options<Metric, FeatureMap> const& o)
     {
         c.require(o.share.kind != sharing_kind::per_token || tile == 1, value, "share.tile", tile, "1 with per_token");
         c.require(o.block % tile == 0 || tile % o.block == 0, value, "share.tile", tile,
-                  "a divisor or a multiple of the block, " + std::to_string(o.block));
+                  {"a divisor or a multiple of the block, ", o.block});
     }
     c.require(o.share.score_every >= 1, value, "share.score_every", o.share.score_every, "1 or more");
     c.require(o.share.score_every == 1 || o.share.kind == sharing_kind::tile_sum, value, "share.score_every",
@@ -119,7 +66,7 @@ inline void require_sizes(rule_checker& c, problem const& p)
     c.require(p.key_heads >= 1, shape, "key_heads", p.key_heads, "1 or more");
     if (!c.found())
         c.require(p.query_heads % p.key_heads == 0, shape, "query_heads", p.query_heads,
-                  "a multiple of the " + std::to_string(p.key_heads) + " key heads");
+                  {"a multiple of the ", p.key_heads, " key heads"});
     c.require(p.key_heads < 1 || p.query_heads / p.key_heads <= 1024, unsupported, "query heads per key head",
               p.group(), "at most 1024");
     c.require(p.head_dim >= 1 && p.head_dim <= 1024, unsupported, "head_dim", p.head_dim, "1 to 1024");

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
-#include <string>
 
 namespace spla
 {
@@ -30,9 +29,9 @@ std::optional<violation> check_decode(Exec const&, Query const& query, Key const
     auto const bytes = detail::facts_of(scratch);
     detail::require_attention(c, p, views, extras.facts, state, bytes, o, detail::runs_on_host<Exec>);
     c.require(state.tokens == p.keys, rule_kind::state, "key.extent(1)", p.keys,
-              std::to_string(state.tokens) + ", the tokens that the state holds: append first");
+              {state.tokens, ", the tokens that the state holds: append first"});
     c.require(p.queries <= o.segment_tokens, rule_kind::value, "query.extent(1)", p.queries,
-              "at most options.segment_tokens, " + std::to_string(o.segment_tokens));
+              {"at most options.segment_tokens, ", o.segment_tokens});
     if (c.found()) return c.found();
     plan const how =
         detail::plan_of<Exec>("decode", true, p, o, std::max<std::int64_t>(extras.given.capacity, o.top_k));
@@ -60,7 +59,7 @@ void decode(Exec const& exec, Query const& query, Key const& key, Value const& v
                                        kind_of<element_t<typename Query::value_type>>());
     auto call = detail::make_call(p, query, key, value, output, o, extras);
     detail::validate("decode", exec, call, p.keys, o);
-    call.how = plan_decode(exec, p, o, extras.given.capacity);
+    call.how = detail::plan_of<Exec>("decode", true, p, o, std::max<std::int64_t>(extras.given.capacity, o.top_k));
     backend::carve_workspace(call, scratch.data(), o);
     backend::attend_queries(exec, call, state, 0, p.queries, p.keys, o, true,
                             o.combine != combination_kind::sparse_only);

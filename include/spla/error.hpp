@@ -3,6 +3,7 @@
 #pragma once
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace spla
@@ -27,9 +28,14 @@ struct violation
     rule_kind kind = rule_kind::value;
 
     /// "spla::prefill: query.extent(2) is 7; allowed: a multiple of the 2 key heads"
-    std::string message() const
+    [[gnu::cold]] std::string message() const
     {
-        return "spla::" + call + ": " + argument + " is " + actual + "; allowed: " + allowed;
+        std::string text = "spla::";
+        for (std::string_view part :
+             {std::string_view(call), std::string_view(": "), std::string_view(argument), std::string_view(" is "),
+              std::string_view(actual), std::string_view("; allowed: "), std::string_view(allowed)})
+            text += part;
+        return text;
     }
 };
 
@@ -62,7 +68,7 @@ class state_error : public argument_error
 };
 
 /// Throws the exception that belongs to the kind of the violation.
-[[noreturn]] inline void throw_violation(violation found)
+[[noreturn, gnu::cold]] inline void throw_violation(violation found)
 {
     switch (found.kind)
     {

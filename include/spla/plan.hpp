@@ -22,9 +22,9 @@ namespace spla
 /// What a call will run: which kernel, with which tile, and why. Small, copyable, printable; made on the host alone.
 struct plan
 {
-    std::string call;        ///< "prefill" or "decode"
-    std::string kernel;      ///< "portable"
-    std::string reason;      ///< why this kernel
+    char const* call = "";   ///< "prefill" or "decode"
+    char const* kernel = ""; ///< "portable"
+    char const* reason = ""; ///< why this kernel
     int lanes = 1;           ///< numbers that one instruction (CPU) or one team of threads (GPU) handles
     int tokens_per_item = 1; ///< tokens of one work item; rows are tokens x heads of a group
     int rows_per_item = 1;
@@ -193,7 +193,7 @@ plan make_plan(char const* call, bool decode, problem const& p, options<Metric, 
     plan made = plan_of<Exec>(call, decode, p, o, list_capacity);
     rule_checker c(call);
     require_kernels(c, made);
-    if (c.found()) throw_violation(*c.found());
+    c.throw_if_found();
     return made;
 }
 } // namespace detail

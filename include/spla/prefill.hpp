@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <type_traits>
 
 namespace spla
@@ -31,12 +30,11 @@ void require_attention(rule_checker& c, problem const& p, attention_views const&
     require_state(c, state, p, o);
     require_residual_source(c, state, extras.residual_key, views.key, o);
     c.require(state.tokens <= p.keys, rule_kind::state, "key.extent(1)", p.keys,
-              "at least the state's " + std::to_string(state.tokens) + " tokens");
+              {"at least the state's ", state.tokens, " tokens"});
     if (c.found()) return;
     if (state.tokens < p.keys)
         c.require(p.keys - p.queries >= state.tokens || state.tokens == 0, rule_kind::state, "query.extent(1)",
-                  p.queries,
-                  "at most " + std::to_string(p.keys - state.tokens) + ", the tokens that this call appends");
+                  p.queries, {"at most ", p.keys - state.tokens, ", the tokens that this call appends"});
     else if (residual)
         require_prefix_states(c, state, state.layout().slots, p, bounds);
     if (!extras.given_indices) require_shared_list(c, state, p, bounds, o.share.kind);
@@ -86,7 +84,7 @@ void validate(char const* name, Exec const& exec, backend::attention_call<Elemen
     portable::require_finite(c, exec, "value", call.value.from_token(first, p.keys - first), first);
     if (call.residual_key.data != call.key.data)
         portable::require_finite(c, exec, "residual_key", call.residual_key.from_token(first, p.keys - first), first);
-    if (c.found()) throw_violation(*c.found());
+    c.throw_if_found();
 }
 
 template <class Query, class Key, class Value, class Output>
@@ -160,7 +158,7 @@ void prefill(Exec const& exec, Query const& query, Key const& key, Value const& 
         detail::describe(detail::views_of(query, key, value, output), extras.facts.residual_key, kind_of<Element>());
     auto call = detail::make_call(p, query, key, value, output, o, extras);
     detail::validate("prefill", exec, call, state.tokens, o);
-    call.how = plan_prefill(exec, p, o);
+    call.how = detail::plan_of<Exec>("prefill", false, p, o, o.top_k); // checked above
     backend::carve_workspace(call, scratch.data(), o);
     bool const residual = o.combine != combination_kind::sparse_only;
     std::int64_t const segment = o.segment_tokens;

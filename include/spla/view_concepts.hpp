@@ -26,6 +26,15 @@ inline constexpr bool accessible_from = (Kokkos::SpaceAccessibility<Exec, typena
 
 namespace detail
 {
+/// Rows at equal distances: those of a block and head, or the same vector of neighbouring summaries.
+template <class T>
+struct strided_rows
+{
+    T* data = nullptr;
+    std::int64_t stride = 0;
+    KOKKOS_FUNCTION T* operator()(std::int64_t r) const { return data + r * stride; }
+};
+
 /// What kernels see of a view: a pointer and 64-bit strides; the last dimension is contiguous. Null where optional and
 /// absent.
 template <class T>
@@ -38,6 +47,11 @@ struct tensor
     KOKKOS_FUNCTION T* row(std::int64_t batch, std::int64_t token, std::int64_t head) const
     {
         return data + batch * stride[0] + token * stride[1] + head * stride[2];
+    }
+    /// The tokens from `token` on.
+    KOKKOS_FUNCTION strided_rows<T> rows(std::int64_t batch, std::int64_t token, std::int64_t head) const
+    {
+        return {row(batch, token, head), stride[1]};
     }
     KOKKOS_FUNCTION explicit operator bool() const { return data != nullptr; }
 

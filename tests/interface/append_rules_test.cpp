@@ -49,15 +49,5 @@ TEST_CASE("rules of append", "[check][rules]")
          },
          {state_rule, "state capacity in blocks", "10", "at least 11, the complete blocks of 176 keys"}},
     };
-    auto const append = [](a& x) {
-        a::call::append(x.exec, x.new_key, x.new_value, x.key, x.value, x.state, x.o, x.extras);
-    };
-    auto const check = [](a const& x, rule const& wanted) {
-        auto const found =
-            a::call::check_append(x.exec, x.new_key, x.new_value, x.key, x.value, x.state, x.o, x.extras);
-        REQUIRE(found);
-        expect(*found, "append", wanted);
-    };
-    hold_table(
-        "append", rows, [] { return a(); }, check, append);
+    hold_table(append_call(), rows);
 }

@@ -99,33 +99,14 @@ rule short_workspace(arguments::call::scratch const& needed)
 
 TEST_CASE("rules of prefill", "[check][rules]")
 {
-    auto const prefill = [](arguments& a) {
-        arguments::call::prefill(a.exec, a.query, a.key, a.value, a.output, a.state, a.o, a.scratch, a.extras);
-    };
-    auto const check = [](arguments const& a, rule const& wanted) {
-        auto const found = arguments::call::check_prefill(a.exec, a.query, a.key, a.value, a.output, a.state, a.o,
-                                                          a.scratch, a.extras);
-        REQUIRE(found);
-        expect(*found, "prefill", wanted);
-    };
     auto rows = shared_rows();
     rows.push_back({a_short_workspace,
                     short_workspace(arguments::call::prefill_scratch(host(), arguments::capacity(), small_options()))});
-    hold_table(
-        "prefill", rows, [] { return arguments(); }, check, prefill);
+    hold_table(prefill_call(), rows);
 }
 
 TEST_CASE("rules of decode", "[check][rules]")
 {
-    auto const decode = [](arguments& a) {
-        arguments::call::decode(a.exec, a.query, a.key, a.value, a.output, a.state, a.o, a.scratch, a.extras);
-    };
-    auto const check = [](arguments const& a, rule const& wanted) {
-        auto const found =
-            arguments::call::check_decode(a.exec, a.query, a.key, a.value, a.output, a.state, a.o, a.scratch, a.extras);
-        REQUIRE(found);
-        expect(*found, "decode", wanted);
-    };
     auto rows = shared_rows();
     rows.push_back({[](arguments& a) { a.state.tokens = 150; },
                     {state_rule, "key.extent(1)", "200", "150, the tokens that the state holds: append first"}});
@@ -133,7 +114,7 @@ TEST_CASE("rules of decode", "[check][rules]")
                     {value_rule, "query.extent(1)", "40", "at most options.segment_tokens, 32"}});
     rows.push_back({a_short_workspace,
                     short_workspace(arguments::call::decode_scratch(host(), arguments::capacity(), small_options()))});
-    hold_table("decode", rows, arguments::appended, check, decode);
+    hold_table(decode_call(), rows, arguments::appended);
 }
 
 TEST_CASE("lists longer than the plan knows need a larger workspace", "[check][rules]")

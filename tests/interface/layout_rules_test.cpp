@@ -110,50 +110,22 @@ std::vector<row> shared_rows()
 
 TEST_CASE("layout rules of prefill", "[check][rules]")
 {
-    auto const prefill = [](a& x) {
-        a::call::prefill(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.scratch, x.extras);
-    };
-    auto const check = [](a const& x, rule const& wanted) {
-        auto const found =
-            a::call::check_prefill(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.scratch, x.extras);
-        REQUIRE(found);
-        expect(*found, "prefill", wanted);
-    };
-    hold_table(
-        "prefill", shared_rows(), [] { return a(); }, check, prefill);
+    hold_table(prefill_call(), shared_rows());
 }
 
 TEST_CASE("layout rules of decode", "[check][rules]")
 {
-    auto const decode = [](a& x) {
-        a::call::decode(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.scratch, x.extras);
-    };
-    auto const check = [](a const& x, rule const& wanted) {
-        auto const found =
-            a::call::check_decode(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.scratch, x.extras);
-        REQUIRE(found);
-        expect(*found, "decode", wanted);
-    };
     auto rows = shared_rows();
     std::string const held = "queries no further back than the last append, whose prefix states the state holds";
     // Prefix states that were never made: too few slots, or a hole before the running state.
     rows.push_back({[](a& x) { x.state.prefix_count = 1; }, {state_rule, "query.extent(1)", "40", held}});
     rows.push_back({[](a& x) { x.state.prefix_first = 5; }, {state_rule, "query.extent(1)", "40", held}});
     rows.push_back({[](a& x) { x.state.state_end = 12; }, {state_rule, "query.extent(1)", "40", held}});
-    hold_table("decode", rows, a::appended, check, decode);
+    hold_table(decode_call(), rows, a::appended);
 }
 
 TEST_CASE("residual keys of append", "[check][rules]")
 {
-    auto const append = [](a& x) {
-        a::call::append(x.exec, x.new_key, x.new_value, x.key, x.value, x.state, x.o, x.extras);
-    };
-    auto const check = [](a const& x, rule const& wanted) {
-        auto const found =
-            a::call::check_append(x.exec, x.new_key, x.new_value, x.key, x.value, x.state, x.o, x.extras);
-        REQUIRE(found);
-        expect(*found, "append", wanted);
-    };
     std::vector<row> const rows{
         {[](a& x) { x.extras.residual_keys(a::filled(169, 2, 8)); },
          {shape_rule, "residual_key", "[2, 169, 2, 8]", "[2, 170, 2, 8]"}},
@@ -172,11 +144,11 @@ TEST_CASE("residual keys of append", "[check][rules]")
         x.extras.residual_keys(own);
         return x;
     };
-    hold_table("append", rows, make, check, append);
+    hold_table(append_call(), rows, make);
     a x = make();
     auto const enough = a::filled(170, 2, 8);
     x.extras.residual_keys(enough);
-    CHECK_NOTHROW(append(x));
+    CHECK_NOTHROW(append_call().run(x));
     x.exec.fence();
 }
 

@@ -81,28 +81,12 @@ std::vector<row> shared_rows()
 
 TEST_CASE("memory rules of prefill", "[check][rules]")
 {
-    hold_table(
-        "prefill", shared_rows(), [] { return a(); },
-        [](a const& x, rule const& wanted) {
-            auto const found =
-                a::call::check_prefill(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.scratch, x.extras);
-            REQUIRE(found);
-            expect(*found, "prefill", wanted);
-        },
-        [](a& x) { a::call::prefill(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.scratch, x.extras); });
+    hold_table(prefill_call(), shared_rows());
 }
 
 TEST_CASE("memory rules of decode", "[check][rules]")
 {
-    hold_table(
-        "decode", shared_rows(), a::appended,
-        [](a const& x, rule const& wanted) {
-            auto const found =
-                a::call::check_decode(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.scratch, x.extras);
-            REQUIRE(found);
-            expect(*found, "decode", wanted);
-        },
-        [](a& x) { a::call::decode(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.scratch, x.extras); });
+    hold_table(decode_call(), shared_rows(), a::appended);
 }
 
 TEST_CASE("memory rules of append", "[check][rules]")
@@ -117,21 +101,11 @@ TEST_CASE("memory rules of append", "[check][rules]")
         {[](a& x) { x.extras.residual_keys(a::filled(200, 2, 8)); },
          {state_rule, "extras.residual_inputs", "given", "absent: the state was made from the exact branch's keys"}},
     };
-    auto const append = [](a& x) {
-        a::call::append(x.exec, x.new_key, x.new_value, x.key, x.value, x.state, x.o, x.extras);
-    };
-    auto const check = [](a const& x, rule const& wanted) {
-        auto const found =
-            a::call::check_append(x.exec, x.new_key, x.new_value, x.key, x.value, x.state, x.o, x.extras);
-        REQUIRE(found);
-        expect(*found, "append", wanted);
-    };
-    hold_table(
-        "append", rows, [] { return a(); }, check, append);
+    hold_table(append_call(), rows);
     // What already lies in its place is not copied, and is legal.
     a in_place;
     in_place.new_key = tokens(in_place.key, 160, 170), in_place.new_value = tokens(in_place.value, 160, 170);
-    CHECK_NOTHROW(append(in_place));
+    CHECK_NOTHROW(append_call().run(in_place));
     in_place.exec.fence();
 }
 

@@ -160,17 +160,34 @@ struct row
     rule wanted;
 };
 
-/// Each row's change makes `call` throw what it says, and `check` return the same; nothing is written. Unchanged
-/// arguments are accepted, or no row would show anything.
-template <class Make, class Check, class Call>
-void hold_table(std::string const& name, std::vector<row> const& rows, Make const& make, Check const& check,
-                Call const& call)
+/// A call with its check.
+struct checked_call
 {
+    std::string name;
+    std::function<std::optional<spla::violation>(arguments const&)> check;
+    std::function<void(arguments&)> run;
+};
+checked_call append_call();
+checked_call prefill_call();
+checked_call decode_call();
+checked_call select_call();
+checked_call block_statistics_call();
+checked_call selected_attention_call();
+checked_call residual_attention_call();
+checked_call combine_call();
+
+/// Each row's change makes the call throw what it says, and its check return the same; nothing is written. Unchanged
+/// arguments are accepted, or no row would show anything.
+template <class Make>
+void hold_table(checked_call const& call, std::vector<row> const& rows, Make const& make)
+{
+    std::string const& name = call.name;
     {
         arguments good = make();
         INFO(name << " of good arguments");
         std::string const before = good.bytes();
-        CHECK_NOTHROW(call(good));
+        CHECK_FALSE(call.check(good));
+        CHECK_NOTHROW(call.run(good));
         good.exec.fence();
         CHECK(good.bytes() != before);
     }
@@ -180,18 +197,18 @@ void hold_table(std::string const& name, std::vector<row> const& rows, Make cons
         arguments a = make();
         change(a);
         std::string const before = a.bytes();
-        check(a, wanted);
-        expect_throw(name, wanted, [&] { call(a); });
+        auto const found = call.check(a);
+        REQUIRE(found);
+        expect(*found, name, wanted);
+        expect_throw(name, wanted, [&] { call.run(a); });
         a.exec.fence();
         CHECK(a.bytes() == before);
     }
 }
-/// Of a call that has no check of its own.
-template <class Make, class Call>
-void hold_table(std::string const& name, std::vector<row> const& rows, Make const& make, Call const& call)
+/// Of arguments as they are made.
+inline void hold_table(checked_call const& call, std::vector<row> const& rows)
 {
-    hold_table(
-        name, rows, make, [](arguments const&, rule const&) {}, call);
+    hold_table(call, rows, [] { return arguments(); });
 }
 
 } // namespace spla_test

@@ -15,23 +15,6 @@ auto const unsupported = rule_kind::unsupported;
 std::string const contiguous = "a contiguous last dimension";
 std::string const from_call = ", from this call's sizes and options";
 
-/// A table of a call whose check is `find`.
-template <class Make, class Find, class Call>
-void hold_checked(std::string const& name, std::vector<row> const& rows, Make const& make, Find const& find,
-                  Call const& call)
-{
-    a good = make();
-    CHECK_FALSE(find(good));
-    hold_table(
-        name, rows, make,
-        [&](a const& x, rule const& wanted) {
-            auto const found = find(x);
-            REQUIRE(found);
-            expect(*found, name, wanted);
-        },
-        call);
-}
-
 /// Lists whose entries do not lie side by side.
 spla::block_list<Kokkos::View<int****, Kokkos::LayoutLeft, a::space>,
                  Kokkos::View<int***, Kokkos::LayoutLeft, a::space>>
@@ -62,10 +45,7 @@ TEST_CASE("check_select", "[check][rules]")
         {[](a& x) { x.state = a::held(x.o, 160); },
          {state_rule, "state capacity in blocks", "10", "at least 12, the complete blocks of 200 keys"}},
     };
-    hold_checked(
-        "select", rows, a::appended,
-        [](a const& x) { return spla::check_select(x.exec, x.query, x.key, x.state, x.lists, x.o); },
-        [](a& x) { a::call::select(x.exec, x.query, x.key, x.state, x.lists, x.o); });
+    hold_table(select_call(), rows, a::appended);
     a const x = a::appended();
     auto const found = spla::check_select(x.exec, x.query, x.key, x.state, scattered_lists(), x.o);
     REQUIRE(found);
@@ -87,10 +67,7 @@ TEST_CASE("check_block_statistics", "[check][rules]")
          {shape_rule, "first + count", std::to_string(std::numeric_limits<std::int64_t>::min() + 1), complete}},
         {[](a& x) { x.first_block = 11; }, {shape_rule, "first + count", "13", complete}},
     };
-    hold_checked(
-        "block_statistics", rows, a::appended,
-        [](a const& x) { return spla::check_block_statistics(x.exec, x.key, x.state, x.first_block, x.blocks, x.o); },
-        [](a& x) { a::call::block_statistics(x.exec, x.key, x.state, x.first_block, x.blocks, x.o); });
+    hold_table(block_statistics_call(), rows, a::appended);
 }
 
 namespace
@@ -117,12 +94,7 @@ TEST_CASE("check_selected_attention", "[check][rules]")
     rows.push_back(
         {[](a& x) { x.extras.return_lse(Kokkos::View<float***, Kokkos::LayoutRight, a::space>("lse", 2, 40, 3)); },
          {shape_rule, "extras.return_lse", "[2, 40, 3]", "[2, 40, 4]"}});
-    hold_checked(
-        "selected_attention", rows, a::with_lists,
-        [](a const& x) {
-            return spla::check_selected_attention(x.exec, x.query, x.key, x.value, x.output, x.o, x.extras);
-        },
-        [](a& x) { a::call::selected_attention(x.exec, x.query, x.key, x.value, x.output, x.o, x.extras); });
+    hold_table(selected_attention_call(), rows, a::with_lists);
 }
 
 TEST_CASE("check_residual_attention", "[check][rules]")
@@ -145,12 +117,7 @@ TEST_CASE("check_residual_attention", "[check][rules]")
     auto const residual = [](a& x) {
         a::call::residual_attention(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.extras);
     };
-    hold_checked(
-        "residual_attention", rows, a::with_lists,
-        [](a const& x) {
-            return spla::check_residual_attention(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.extras);
-        },
-        residual);
+    hold_table(residual_attention_call(), rows, a::with_lists);
 
     // It combines nothing: the same, whatever `combine` is.
     a with_sum = a::with_lists(), sparse_only = with_sum;
@@ -173,10 +140,7 @@ TEST_CASE("check_combine", "[check][rules]")
         {[](a& x) { x.extras.norm_weights(weights("w", 4, 12), weights("w", 2, 12)); },
          {shape_rule, "extras.norm_weights of_residual", "[2, 12]", "[4, 12]"}},
     };
-    hold_checked(
-        "combine", rows, [] { return a(); },
-        [](a const& x) { return spla::check_combine(x.exec, x.sparse, x.residual, x.output, x.o, x.extras); },
-        [](a& x) { a::call::combine(x.exec, x.sparse, x.residual, x.output, x.o, x.extras); });
+    hold_table(combine_call(), rows);
 }
 
 TEST_CASE("results do not depend on segment_tokens, queries before position 0 included", "[rules][segments]")

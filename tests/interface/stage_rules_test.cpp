@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// Rules of the stages alone, by what the stages throw; their checks: stage_checks_test.cpp.
+// Rules of the stages alone, on their own views; what they share with prefill and decode: stage_checks_test.cpp.
 #include "rules.hpp"
 
 using namespace spla_test;
@@ -38,8 +38,7 @@ std::vector<row> branch_rows()
 
 TEST_CASE("rules of selected_attention", "[check][rules]")
 {
-    hold_table("selected_attention", branch_rows(), a::with_lists,
-               [](a& x) { a::call::selected_attention(x.exec, x.query, x.key, x.value, x.output, x.o, x.extras); });
+    hold_table(selected_attention_call(), branch_rows(), a::with_lists);
 }
 
 TEST_CASE("rules of residual_attention", "[check][rules]")
@@ -62,9 +61,7 @@ TEST_CASE("rules of residual_attention", "[check][rules]")
           "queries no further back than the last append, whose prefix states the state holds"}},
     };
     rows.insert(rows.end(), own.begin(), own.end());
-    hold_table("residual_attention", rows, a::with_lists, [](a& x) {
-        a::call::residual_attention(x.exec, x.query, x.key, x.value, x.output, x.state, x.o, x.extras);
-    });
+    hold_table(residual_attention_call(), rows, a::with_lists);
 }
 
 TEST_CASE("rules of select", "[check][rules]")
@@ -78,8 +75,7 @@ TEST_CASE("rules of select", "[check][rules]")
          {state_rule, "state.shared_tile", "-1",
           "2: a call that starts inside a tile needs the list that the tile's first query made"}},
     };
-    hold_table("select", rows, a::appended,
-               [](a& x) { a::call::select(x.exec, x.query, x.key, x.state, x.lists, x.o); });
+    hold_table(select_call(), rows, a::appended);
 }
 
 TEST_CASE("rules of block_statistics", "[check][rules]")
@@ -95,8 +91,7 @@ TEST_CASE("rules of block_statistics", "[check][rules]")
         {[](a& x) { x.first_block = 11; }, {shape_rule, "first + count", "13", complete}},
         {[](a& x) { x.first_block = 9, x.state = a::held(x.o, 160); }, {shape_rule, "first + count", "11", complete}},
     };
-    hold_table("block_statistics", rows, a::appended,
-               [](a& x) { a::call::block_statistics(x.exec, x.key, x.state, x.first_block, x.blocks, x.o); });
+    hold_table(block_statistics_call(), rows, a::appended);
 }
 
 TEST_CASE("rules of combine", "[check][rules]")
@@ -113,7 +108,5 @@ TEST_CASE("rules of combine", "[check][rules]")
         {[](a& x) { x.output = a::scattered(40, 4, 12); },
          {unsupported, "output", "a view whose last stride is 320", contiguous}},
     };
-    hold_table(
-        "combine", rows, [] { return a(); },
-        [](a& x) { a::call::combine(x.exec, x.sparse, x.residual, x.output, x.o); });
+    hold_table(combine_call(), rows);
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "../sequence_state.hpp"
+#include "../view_concepts.hpp"
 #include "panel_load.hpp"
 
 /// Where a block's summary lies and how its vectors are stored: bf16, fp32, or int8 with one scale a vector.
@@ -92,19 +93,19 @@ KOKKOS_FUNCTION void load_summary_panel(Team const& team, summary_tensor const& 
 {
     int const width = static_cast<int>(s.head_dim);
     auto const number = [&](int j) { return s.number(batch, first_block + j, head, sub, v); };
-    auto const load = [&](auto const* element) {
-        using Element = std::remove_pointer_t<decltype(element)>;
-        auto const row = [&](int j) { return s.template row<Element>(number(j)); };
-        load_transposed(team, blocks, leading, width, row, panel, leading,
-                        [&](int j) { return j < following ? row(blocks + j) : nullptr; });
+    auto const load = [&](auto const* values) {
+        std::int64_t const distance = (number(1) - number(0)) * width;
+        strided_rows const rows{values + number(0) * width, distance};
+        load_transposed(team, blocks, leading, width, rows, panel, leading, strided_rows{rows(blocks), distance},
+                        following);
     };
     if (s.storage == summary_storage::fp32)
-        load(static_cast<float const*>(nullptr));
+        load(static_cast<float const*>(s.values));
     else if (s.storage == summary_storage::bf16)
-        load(static_cast<bfloat16 const*>(nullptr));
+        load(static_cast<bfloat16 const*>(s.values));
     else
     {
-        load(static_cast<std::int8_t const*>(nullptr));
+        load(static_cast<std::int8_t const*>(s.values));
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, width), [&](int d) {
             Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, blocks),
                                  [&](int j) { panel[d * leading + j] *= static_cast<T>(s.scales[number(j)]); });

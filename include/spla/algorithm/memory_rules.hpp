@@ -5,7 +5,6 @@
 #include "../check.hpp"
 
 #include <cstdint>
-#include <string>
 #include <string_view>
 
 /// Rules on where a call's views lie: each has memory, and what is written is apart from all else. Rows are written
@@ -71,16 +70,15 @@ public:
     void require(rule_checker& c) const
     {
         for (int i = 0; i < count_; ++i)
-            if (entry const& e = entries_[i]; e.facts->without_memory)
-                c.require(false, rule_kind::shape, e.name, "a view without memory", "a view of allocated memory");
+            c.require(!entries_[i].facts->without_memory, rule_kind::shape, entries_[i].name, "a view without memory",
+                      "a view of allocated memory");
         for (int i = 0; i < count_; ++i)
             for (int j = 0; j < count_; ++j)
             {
                 entry const &written = entries_[i], &other = entries_[j];
                 if (i == j || !written.written || (other.written && j < i)) continue;
-                if (overlap(*written.facts, *other.facts))
-                    c.require(false, rule_kind::value, written.name, "memory that overlaps " + std::string(other.name),
-                              "memory apart from " + std::string(other.name));
+                c.require(!overlap(*written.facts, *other.facts), rule_kind::value, written.name,
+                          {"memory that overlaps ", other.name}, {"memory apart from ", other.name});
             }
     }
 

@@ -5,7 +5,6 @@
 
 #include <Kokkos_Core.hpp>
 
-#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -90,18 +89,12 @@ KOKKOS_FUNCTION void load_panel(Team const& team, int rows, int width, Row const
     team.team_barrier();
 }
 
-/// Rows to be asked for while others are loaded: none.
-struct nothing_ahead
-{
-    KOKKOS_FUNCTION std::nullptr_t operator()(int) const { return nullptr; }
-};
-
 /// to[d][r] = row(r)[d] for d in [0, width), r in [0, rows); zeros for r in [rows, columns); columns are `leading`
-/// apart. On a CPU, row ahead(r) (null: none), as long as row(r), is asked for meanwhile, a few lines at a time: more
-/// at once than a core has places for outstanding lines are dropped.
-template <class T, class Team, class Row, class Ahead>
+/// apart. On a CPU, rows ahead(r), r below ahead_rows, are asked for meanwhile, a few lines at a time: more at once
+/// than a core has places for outstanding lines are dropped.
+template <class T, class Team, class Row>
 KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int columns, int width, Row const& row, T* to,
-                                     int leading, [[maybe_unused]] Ahead const& ahead)
+                                     int leading, [[maybe_unused]] Row const& ahead, [[maybe_unused]] int ahead_rows)
 {
     if constexpr (runs_on_host<space_of<Team>>)
     {
@@ -112,13 +105,9 @@ KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int columns, in
             int d0 = 0;
             for (; whole && d0 + w <= width; d0 += w)
             {
-                if constexpr (!std::is_same_v<Ahead, nothing_ahead>)
-                {
-                    KOKKOS_IF_ON_HOST((for (int r = r0; r < r0 + w; ++r) {
-                        auto const* const next = ahead(r);
-                        if (next && d0 * static_cast<int>(sizeof(*next)) % cache_line == 0) prefetch_line(next + d0);
-                    }))
-                }
+                KOKKOS_IF_ON_HOST(
+                    (if (d0 * static_cast<int>(sizeof(*row(0))) % cache_line ==
+                         0) for (int r = r0; r < r0 + w && r < ahead_rows; ++r) prefetch_line(ahead(r) + d0);))
                 lanes<T, w> tile[w];
                 unrolled<w>([&](auto r) { tile[r] = load_lanes<T, w>(row(r0 + r) + d0); });
                 transpose(tile);
@@ -149,7 +138,7 @@ KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int columns, in
 template <class T, class Team, class Row>
 KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int width, Row const& row, T* to, int leading)
 {
-    load_transposed(team, rows, leading, width, row, to, leading, nothing_ahead{});
+    load_transposed(team, rows, leading, width, row, to, leading, row, 0);
 }
 
 /// features[f][r] = phi of the r-th column of a transposed panel vectors[d][r]; both [*, leading].

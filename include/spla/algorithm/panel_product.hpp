@@ -21,9 +21,8 @@ struct row_set
 
 enum class product
 {
-    set,     ///< C = A B
-    add,     ///< C += A B
-    subtract ///< C -= A B
+    set, ///< C = A B
+    add  ///< C += A B
 };
 
 #if defined(__AVX512F__)
@@ -53,8 +52,7 @@ KOKKOS_FUNCTION void multiply_tile(int k, T const* const (&a)[R], T const* b, st
         for (int r = 0; r < R; ++r)
         {
             pack const y(a[r][i]);
-            for (int j = 0; j < C; ++j)
-                sum[r][j] = Mode == product::subtract ? sum[r][j] - y * x[j] : sum[r][j] + y * x[j];
+            for (int j = 0; j < C; ++j) sum[r][j] = sum[r][j] + y * x[j];
         }
     }
     for (int r = 0; r < R; ++r)
@@ -100,11 +98,7 @@ KOKKOS_FUNCTION void multiply(Team const& team, int rows, int k, int columns, ro
             T* const to = c[i];
             Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, columns), [&](int j) {
                 T sum = Mode == product::set ? T(0) : to[j];
-                for (int d = 0; d < k; ++d)
-                {
-                    T const x = b[d * leading + j];
-                    sum = Mode == product::subtract ? sum - from[d] * x : sum + from[d] * x;
-                }
+                for (int d = 0; d < k; ++d) sum = sum + from[d] * b[d * leading + j];
                 to[j] = sum;
             });
         });

@@ -8,12 +8,10 @@
 #include "memory_rules.hpp"
 
 #include <initializer_list>
-#include <optional>
-#include <string>
 #include <string_view>
 
 /// Rules on views, state and workspace that several calls share. They see views as view_facts: one compilation serves
-/// every type of view. Texts are made for a violated rule alone: a decode step checks at every token.
+/// every type of view.
 namespace spla::detail
 {
 
@@ -21,8 +19,8 @@ inline void require_contiguous(rule_checker& c, std::string_view argument, view_
 {
     int const last = f.rank - 1;
     if (last < 0 || f.extent[last] <= 1 || f.stride[last] == 1) return;
-    c.require(false, rule_kind::unsupported, argument, "a view whose last stride is " + std::to_string(f.stride[last]),
-              "a contiguous last dimension");
+    c.fail(rule_kind::unsupported, argument, {"a view whose last stride is ", f.stride[last]},
+           "a contiguous last dimension");
 }
 
 /// The view has exactly these extents.
@@ -32,49 +30,43 @@ inline void require_extents(rule_checker& c, std::string_view argument, view_fac
     int const rank = static_cast<int>(wanted.size());
     bool same = f.rank == rank;
     for (int i = 0; i < rank && same; ++i) same = f.extent[i] == wanted.begin()[i];
-    if (!same) c.require(false, rule_kind::shape, argument, extents(f.extent, f.rank), extents(wanted.begin(), rank));
+    if (!same) c.fail(rule_kind::shape, argument, word(f.extent, f.rank), word(wanted.begin(), rank));
 }
 
 /// A view of attention_extras, where given, lies in memory that the execution space reaches.
 inline void require_reach(rule_checker& c, std::string_view argument, view_facts const& f, bool host)
 {
-    if (!f || (host ? f.on_host : f.on_device)) return;
-    c.require(false, rule_kind::unsupported, argument, "in memory space " + std::string(f.space),
-              host ? "memory that the host reaches" : "memory that the device reaches");
+    c.require(!f || (host ? f.on_host : f.on_device), rule_kind::unsupported, argument, {"in memory space ", f.space},
+              {"memory that the ", host ? "host" : "device", " reaches"});
 }
 
 /// A buffer of bytes is large enough and aligned.
 inline void require_bytes(rule_checker& c, rule_kind kind, std::string_view argument, view_facts const& f,
                           std::size_t bytes, char const* source)
 {
-    if (static_cast<std::uint64_t>(f.extent[0]) < bytes)
-        c.require(false, kind, argument, std::to_string(f.extent[0]) + " bytes",
-                  "at least " + std::to_string(bytes) + source);
+    c.require(static_cast<std::uint64_t>(f.extent[0]) >= bytes, kind, argument, {f.extent[0], " bytes"},
+              {"at least ", bytes, source});
     require_contiguous(c, argument, f);
-    if (f.begin % buffer_alignment != 0)
-        c.require(false, kind, argument,
-                  "at an address " + std::to_string(f.begin % buffer_alignment) + " bytes past a multiple of " +
-                      std::to_string(buffer_alignment),
-                  "aligned to " + std::to_string(buffer_alignment) + " bytes");
+    c.require(f.begin % buffer_alignment == 0, kind, argument,
+              {"at an address ", f.begin % buffer_alignment, " bytes past a multiple of ", buffer_alignment},
+              {"aligned to ", buffer_alignment, " bytes"});
 }
 
 /// Lists of `tiles` tiles or more; nothing where absent.
-inline void require_lists(rule_checker& c, std::string const& argument, view_facts const& indices,
+inline void require_lists(rule_checker& c, std::string_view argument, view_facts const& indices,
                           view_facts const& lengths, problem const& p, std::int64_t tiles, std::int64_t top_k)
 {
     if (!indices) return;
-    auto const hold = [&](bool holds, char const* what, std::int64_t actual, std::string const& allowed) {
-        if (!holds) c.require(false, rule_kind::shape, argument + what, actual, allowed);
-    };
+    auto const shape = rule_kind::shape;
     require_contiguous(c, argument, indices);
-    hold(indices.extent[0] == p.batch, " batch", indices.extent[0], std::to_string(p.batch));
-    hold(indices.extent[1] >= tiles, " tiles", indices.extent[1], "at least " + std::to_string(tiles));
-    hold(indices.extent[2] == p.key_heads, " key heads", indices.extent[2], std::to_string(p.key_heads));
-    hold(indices.extent[3] >= top_k, " entries", indices.extent[3], "at least top_k, " + std::to_string(top_k));
-    if (lengths.extent[0] != p.batch || lengths.extent[1] < tiles || lengths.extent[2] != p.key_heads)
-        c.require(false, rule_kind::shape, argument + " lengths", extents(lengths.extent, 3),
-                  "[" + std::to_string(p.batch) + ", at least " + std::to_string(tiles) + ", " +
-                      std::to_string(p.key_heads) + "]");
+    c.require(indices.extent[0] == p.batch, shape, {argument, " batch"}, indices.extent[0], p.batch);
+    c.require(indices.extent[1] >= tiles, shape, {argument, " tiles"}, indices.extent[1], {"at least ", tiles});
+    c.require(indices.extent[2] == p.key_heads, shape, {argument, " key heads"}, indices.extent[2], p.key_heads);
+    c.require(indices.extent[3] >= top_k, shape, {argument, " entries"}, indices.extent[3],
+              {"at least top_k, ", top_k});
+    c.require(lengths.extent[0] == p.batch && lengths.extent[1] >= tiles && lengths.extent[2] == p.key_heads, shape,
+              {argument, " lengths"}, word(lengths.extent, 3),
+              {"[", p.batch, ", at least ", tiles, ", ", p.key_heads, "]"});
 }
 
 /// The views that attention and its stages take.
@@ -192,10 +184,16 @@ enum class state_parts
 /// The state was made for this call's sizes and options, `wanted`; holds `keys` keys.
 inline void require_layout(rule_checker& c, state_layout const& held, state_layout const& wanted, state_parts parts)
 {
-    auto const same = [&c](char const* field, auto const& is, auto const& must) {
-        if (is == must) return;
-        c.require(false, rule_kind::state, std::string("state.layout().") + field, is,
-                  rule_checker::text(must) + ", from this call's sizes and options");
+    auto const state = rule_kind::state;
+    char const* const source = ", from this call's sizes and options";
+    auto const same = [&](char const* field, std::int64_t is, std::int64_t must) {
+        c.require(is == must, state, {"state.layout().", field}, is, {must, source});
+    };
+    auto const alike = [&](char const* field, std::string_view is, std::string_view must) {
+        c.require(is == must, state, {"state.layout().", field}, is, {must, source});
+    };
+    auto const both = [&](char const* field, bool is, bool must) {
+        c.require(is == must, state, {"state.layout().", field}, is, {must, source});
     };
     same("batch", held.batch, wanted.batch);
     same("key_heads", held.key_heads, wanted.key_heads);
@@ -203,26 +201,25 @@ inline void require_layout(rule_checker& c, state_layout const& held, state_layo
     same("block", held.block, wanted.block);
     same("sink_blocks", held.sink_blocks, wanted.sink_blocks);
     same("local_blocks", held.local_blocks, wanted.local_blocks);
-    same("share", std::string_view(name(held.share)), std::string_view(name(wanted.share)));
+    alike("share", name(held.share), name(wanted.share));
     same("tile", held.tile, wanted.tile);
-    same("metric", held.metric, wanted.metric);
+    alike("metric", held.metric, wanted.metric);
     same("sub_blocks", held.sub_blocks, wanted.sub_blocks);
     same("kept_keys", held.kept_keys, wanted.kept_keys);
-    same("storage", std::string_view(name(held.storage)), std::string_view(name(wanted.storage)));
+    alike("storage", name(held.storage), name(wanted.storage));
     if (wanted.share == sharing_kind::first_query) same("top_k", held.top_k, wanted.top_k);
-    same("accumulator", std::string_view(name(held.accumulator)), std::string_view(name(wanted.accumulator)));
+    alike("accumulator", name(held.accumulator), name(wanted.accumulator));
     if (parts == state_parts::summaries) return;
     same("value_dim", held.value_dim, wanted.value_dim);
-    same("residual", held.residual, wanted.residual);
+    both("residual", held.residual, wanted.residual);
     if (!wanted.residual) return;
     same("residual_width", held.residual_width, wanted.residual_width);
-    same("feature_map", held.feature_map, wanted.feature_map);
+    alike("feature_map", held.feature_map, wanted.feature_map);
     same("features", held.features, wanted.features);
-    same("normalised", held.normalised, wanted.normalised);
+    both("normalised", held.normalised, wanted.normalised);
     // More prefix states than a segment needs do no harm.
-    if (held.slots < wanted.slots)
-        c.require(false, rule_kind::state, "state.layout().slots", held.slots,
-                  "at least " + std::to_string(wanted.slots) + ", from this call's segment_tokens");
+    c.require(held.slots >= wanted.slots, state, "state.layout().slots", held.slots,
+              {"at least ", wanted.slots, ", from this call's segment_tokens"});
 }
 
 /// Rules on a state; p's sizes and the options have passed check().
@@ -235,10 +232,8 @@ void require_state(rule_checker& c, sequence_state<MemorySpace> const& state, pr
     capacity.keys = held.blocks * o.block;
     require_layout(c, held, layout_of(capacity, o), parts);
     require_bytes(c, rule_kind::state, "state.buffer()", facts_of(state.buffer()), held.bytes, "");
-    if (p.keys / o.block > held.blocks)
-        c.require(false, rule_kind::state, "state capacity in blocks", held.blocks,
-                  "at least " + std::to_string(p.keys / o.block) + ", the complete blocks of " +
-                      std::to_string(p.keys) + " keys");
+    c.require(p.keys / o.block <= held.blocks, rule_kind::state, "state capacity in blocks", held.blocks,
+              {"at least ", p.keys / o.block, ", the complete blocks of ", p.keys, " keys"});
 }
 
 /// The residual branch of every call of a sequence has the same keys: the exact branch's, or its own.
@@ -259,7 +254,7 @@ inline void require_summaries(rule_checker& c, sequence_progress const& s, probl
     if (p.queries == 0 || p.keys == 0) return;
     std::int64_t const end = bounds.competing(p.keys - 1).end;
     c.require(end <= s.summary_end || end <= bounds.sink_blocks, rule_kind::state, "state.summary_end", s.summary_end,
-              "at least " + std::to_string(end) + ": blocks compete whose summaries were not made");
+              {"at least ", end, ": blocks compete whose summaries were not made"});
 }
 
 /// The state holds the linear states that queries from position `first` to the last key need.
@@ -274,8 +269,8 @@ inline void require_prefix_states(rule_checker& c, sequence_progress const& s, s
     {
         std::int64_t const end = bounds.state_end(at);
         if (end == s.state_end || (end >= s.prefix_first && end < held)) continue;
-        c.require(false, rule_kind::state, "query.extent(1)", p.queries,
-                  "queries no further back than the last append, whose prefix states the state holds");
+        c.fail(rule_kind::state, "query.extent(1)", p.queries,
+               "queries no further back than the last append, whose prefix states the state holds");
         return;
     }
 }
@@ -286,10 +281,9 @@ inline void require_shared_list(rule_checker& c, sequence_progress const& s, pro
 {
     std::int64_t const first = p.keys - p.queries;
     if (share != sharing_kind::first_query || p.queries == 0 || first <= 0 || first % bounds.tile == 0) return;
-    if (s.shared_tile != first / bounds.tile)
-        c.require(false, rule_kind::state, "state.shared_tile", s.shared_tile,
-                  std::to_string(first / bounds.tile) +
-                      ": a call that starts inside a tile needs the list that the tile's first query made");
+    c.require(
+        s.shared_tile == first / bounds.tile, rule_kind::state, "state.shared_tile", s.shared_tile,
+        {first / bounds.tile, ": a call that starts inside a tile needs the list that the tile's first query made"});
 }
 
 } // namespace spla::detail

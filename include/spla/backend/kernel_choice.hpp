@@ -84,18 +84,17 @@ void make_lists(Exec const& exec, detail::tensor<Element const> const& query, de
 {
     bool const keeps = shape.share.kind == sharing_kind::first_query;
     std::int64_t const heads = shape.batch * shape.key_heads;
-    using range = Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>>;
     if (keeps && (shape.keys - shape.queries) > 0 && (shape.keys - shape.queries) % shape.bounds.tile != 0)
     {
-        Kokkos::parallel_for("spla::select::resume_list", range(exec, 0, heads),
-                             portable::copy_list{shared_list_of(state), list, 0, 0, shape.key_heads});
+        portable::launch("spla::select::resume_list", exec, heads, 0,
+                         portable::copy_list<Exec>{shared_list_of(state), list, 0, 0, shape.key_heads});
         shape.skip = 1;
     }
     portable::select_lists<Metric>(exec, query, key, detail::summaries_of(state), shape, list);
     if (keeps && shape.keys > 0)
     {
-        Kokkos::parallel_for("spla::select::keep_list", range(exec, 0, heads),
-                             portable::copy_list{list, shared_list_of(state), shape.lists - 1, 0, shape.key_heads});
+        portable::launch("spla::select::keep_list", exec, heads, 0,
+                         portable::copy_list<Exec>{list, shared_list_of(state), shape.lists - 1, 0, shape.key_heads});
         state.shared_tile = (shape.keys - 1) / shape.bounds.tile;
     }
 }

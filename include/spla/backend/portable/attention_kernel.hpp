@@ -215,8 +215,8 @@ private:
                 static_cast<std::int64_t>(shape.features) * shape.value_dim)
             this->subtract_block_state(team, m, values, keys);
         else
-            this->template residual_rows<detail::product::subtract>(team, m, values, subtract, m.subtract, keys);
-        this->template residual_rows<detail::product::add>(team, m, values, add, m.add, keys);
+            this->residual_rows(team, m, values, subtract, m.subtract, keys, T(-1));
+        this->residual_rows(team, m, values, add, m.add, keys, T(1));
     }
 
     /// A forced block: every row attends, in the own block to the keys up to its own position.

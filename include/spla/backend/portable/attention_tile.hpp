@@ -87,20 +87,17 @@ struct attention_tile
     {
         std::int64_t const token = b * shape.bounds.block + first;
         int const keys = static_cast<int>(Kokkos::min<std::int64_t>(count, shape.keys - token));
-        auto const rows_of = [&](detail::tensor<Element const> const& from) {
-            return [&from, batch, head, token](int r) { return from.row(batch, token + r, head); };
-        };
-        if (shape.exact) detail::prefetch_rows(team, keys, shape.width, rows_of(key));
+        if (shape.exact) detail::prefetch_rows(team, keys, shape.width, key.rows(batch, token, head));
         if (shape.residual && !(shape.exact && shape.same_keys))
-            detail::prefetch_rows(team, keys, shape.residual_width, rows_of(residual_key));
-        detail::prefetch_rows(team, keys, shape.value_dim, rows_of(value));
+            detail::prefetch_rows(team, keys, shape.residual_width, residual_key.rows(batch, token, head));
+        detail::prefetch_rows(team, keys, shape.value_dim, value.rows(batch, token, head));
     }
 
     KOKKOS_FUNCTION void prefetch_state(team_type const& team, std::int64_t batch, std::int64_t head,
                                         block_range const& competing) const
     {
         T const* const matrix = state.matrix(batch, head, competing.end);
-        detail::prefetch_rows(team, shape.features, columns(), [&](int f) { return matrix + f * columns(); });
+        detail::prefetch_rows(team, shape.features, columns(), detail::strided_rows<T const>{matrix, columns()});
     }
 
     /// Values of a block, rows `leading` apart.
@@ -116,17 +113,14 @@ struct attention_tile
         // Few rows read each value too seldom to pay for a copy.
         if constexpr (std::is_same_v<Element, T>)
             if (one_token() && shape.value_dim == columns()) return {value.row(batch, token, head), value.stride[1]};
-        detail::load_panel(
-            team, keys, shape.value_dim, [&](int r) { return value.row(batch, token + r, head); }, T(1), m.values,
-            columns());
+        detail::load_panel(team, keys, shape.value_dim, value.rows(batch, token, head), T(1), m.values, columns());
         return {m.values, columns()};
     }
     KOKKOS_FUNCTION void load_keys(team_type const& team, memory const& m, detail::tensor<Element const> const& from,
                                    int width, std::int64_t batch, std::int64_t head, std::int64_t b, int keys) const
     {
         std::int64_t const token = b * shape.bounds.block;
-        detail::load_transposed(
-            team, keys, width, [&](int r) { return from.row(batch, token + r, head); }, m.keys, leading());
+        detail::load_transposed(team, keys, width, from.rows(batch, token, head), m.keys, leading());
     }
 
     /// Exact attention of the indexed rows to `keys` keys that all of them see; keys and values are loaded.
@@ -156,25 +150,29 @@ struct attention_tile
                                                values.leading, detail::row_set<T>{m.output, columns(), index});
     }
 
-    /// Token form: R (-)+= phi(q) phi(k)^T v over the loaded block.
-    template <detail::product Sign>
+    /// Token form: R +- = phi(q) phi(k)^T v over the loaded block, by `sign`.
     KOKKOS_FUNCTION void residual_rows(team_type const& team, memory const& m, value_rows const& values, int rows,
-                                       int const* index, int keys) const
+                                       int const* index, int keys, T sign) const
     {
         if (rows == 0) return;
         detail::row_set<T> const products{m.logits, leading()};
         detail::multiply<detail::product::set>(team, rows, shape.features, leading(),
                                                detail::row_set<T const>{m.query_features, shape.features, index},
                                                static_cast<T const*>(m.key_features), leading(), products);
-        sum_products<Sign>(team, m, values, m.logits, rows, index, keys);
+        sum_products(team, m, values, m.logits, rows, index, keys, sign);
     }
 
-    /// The second half: R (-)+= products V, products phi(q) phi(k)^T of the indexed rows, and their sums.
-    template <detail::product Sign>
-    KOKKOS_FUNCTION void sum_products(team_type const& team, memory const& m, value_rows const& values,
-                                      T const* product, int rows, int const* index, int keys) const
+    /// The second half: R +- = products V, products phi(q) phi(k)^T of the indexed rows (their sign is changed), and
+    /// their sums.
+    KOKKOS_FUNCTION void sum_products(team_type const& team, memory const& m, value_rows const& values, T* product,
+                                      int rows, int const* index, int keys, T sign) const
     {
-        detail::row_set<T const> const products{product, leading()};
+        detail::row_set<T> const products{product, leading()};
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int i) {
+            T* const x = products[i];
+            Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, keys), [&](int j) { x[j] *= sign; });
+        });
+        team.team_barrier();
         if (shape.normalised)
         {
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int i) {
@@ -186,14 +184,15 @@ struct attention_tile
                         magnitude += Kokkos::abs(products[i][j]);
                     }
                     int const r = index ? index[i] : i;
-                    m.denominator[r] += Sign == detail::product::subtract ? -sum : sum;
+                    m.denominator[r] += sum;
                     m.magnitude[r] += magnitude;
                 });
             });
             team.team_barrier();
         }
-        detail::multiply<Sign>(team, rows, keys, columns(), products, values.data, values.leading,
-                               detail::row_set<T>{m.residual, columns(), index});
+        detail::multiply<detail::product::add>(team, rows, keys, columns(),
+                                               detail::row_set<T const>{product, leading()}, values.data,
+                                               values.leading, detail::row_set<T>{m.residual, columns(), index});
     }
 
     /// State form: the tile's own state -= phi(K)^T V of the loaded block (accumulated as a sum to be subtracted once).

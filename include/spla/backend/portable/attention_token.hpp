@@ -42,22 +42,18 @@ struct attention_token : attention_tile<Exec, FeatureMap, Element>
             int const columns = Kokkos::min(stripe, leading() - s);
             int asked = s; // values asked for: of this block into the first level, of the next into the second
             auto const ask = [&](int count) {
-                auto const value = [&](std::int64_t token) {
-                    return [this, batch, head, token](int r) { return this->value.row(batch, token + r, head); };
-                };
                 int const end = Kokkos::min(asked + count, s + stripe);
                 using detail::cache_level;
                 detail::prefetch_rows<cache_level::first>(team, Kokkos::min(end, keys) - asked, shape.value_dim,
-                                                          value(first + asked));
+                                                          this->value.rows(batch, first + asked, head));
                 detail::prefetch_rows(team, Kokkos::min(end, next_keys) - asked, shape.value_dim,
-                                      value(next_first + asked));
+                                      this->value.rows(batch, next_first + asked, head));
                 asked = end;
             };
             auto const load = [&](detail::tensor<Element const> const& from, int width) {
-                detail::load_transposed(
-                    team, Kokkos::min(columns, keys - s), columns, width,
-                    [&](int r) { return from.row(batch, first + s + r, head); }, m.keys, columns,
-                    [&](int r) { return s + r < next_keys ? from.row(batch, next_first + s + r, head) : nullptr; });
+                detail::load_transposed(team, Kokkos::min(columns, keys - s), columns, width,
+                                        from.rows(batch, first + s, head), m.keys, columns,
+                                        from.rows(batch, next_first + s, head), next_keys - s);
             };
             auto const multiply = [&](T const* query, int width, T const* panel, T* products) {
                 ask(2);
@@ -85,9 +81,8 @@ struct attention_token : attention_tile<Exec, FeatureMap, Element>
         }
         auto const values = this->load_values(team, m, batch, head, b, keys);
         if (attends) this->absorb_rows(team, m, values, rows, nullptr, keys);
-        using detail::product;
-        if (subtracts) this->template sum_products<product::subtract>(team, m, values, m.products, rows, nullptr, keys);
-        if (adds) this->template sum_products<product::add>(team, m, values, m.products, rows, nullptr, keys);
+        if (subtracts || adds)
+            this->sum_products(team, m, values, m.products, rows, nullptr, keys, subtracts ? T(-1) : T(1));
     }
 };
 

@@ -8,39 +8,40 @@
 namespace spla::portable
 {
 
-template <class Element>
+/// One work item a row [head_dim].
+template <class Exec, class Element>
 struct copy_tokens
 {
     detail::tensor<Element const> from;
     detail::tensor<Element> to; ///< token 0 is where the first row goes
-    KOKKOS_FUNCTION void operator()(std::int64_t i) const
+
+    KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
-        std::int64_t const d = i % from.extent[3], head = i / from.extent[3] % from.extent[2];
-        std::int64_t const token = i / from.extent[3] / from.extent[2] % from.extent[1];
-        std::int64_t const batch = i / from.extent[3] / from.extent[2] / from.extent[1];
-        to.row(batch, token, head)[d] = from.row(batch, token, head)[d];
+        std::int64_t const head = item % from.extent[2], token = item / from.extent[2] % from.extent[1];
+        std::int64_t const batch = item / from.extent[2] / from.extent[1];
+        Element const* const source = from.row(batch, token, head);
+        Element* const target = to.row(batch, token, head);
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, from.extent[3]),
+                             [&](std::int64_t d) { target[d] = source[d]; });
     }
 };
 
-struct fill_zero
-{
-    std::uint32_t* to;
-    KOKKOS_FUNCTION void operator()(std::int64_t i) const { to[i] = 0u; }
-};
-
-/// One list per (batch, key head): tile `from_tile` of one set of lists to tile `to_tile` of another.
+/// One work item a (batch, key head): the list of tile `from_tile` of one set of lists to tile `to_tile` of another.
+template <class Exec>
 struct copy_list
 {
     detail::list_tensor from, to;
     std::int64_t from_tile, to_tile, key_heads;
-    KOKKOS_FUNCTION void operator()(std::int64_t i) const
+
+    KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
-        std::int64_t const head = i % key_heads, batch = i / key_heads;
+        std::int64_t const head = item % key_heads, batch = item / key_heads;
         std::int32_t const length = from.length(batch, from_tile, head);
-        to.length(batch, to_tile, head) = length;
         std::int32_t const* const source = from.list(batch, from_tile, head);
         std::int32_t* const target = to.list(batch, to_tile, head);
-        for (std::int64_t j = 0; j < to.capacity; ++j) target[j] = j < length ? source[j] : -1;
+        Kokkos::single(Kokkos::PerTeam(team), [&] { to.length(batch, to_tile, head) = length; });
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, to.capacity),
+                             [&](std::int64_t j) { target[j] = j < length ? source[j] : -1; });
     }
 };
 

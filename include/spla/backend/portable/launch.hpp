@@ -55,6 +55,28 @@ KOKKOS_FUNCTION void* team_base(Team const& team, std::int64_t bytes)
     return reinterpret_cast<void*>((raw + 63) / 64 * 64);
 }
 
+/// True where a launch returns after its last work item: a functor may then refer to what the caller holds.
+template <class Exec>
+inline constexpr bool launches_wait = false;
+#if defined(KOKKOS_ENABLE_SERIAL)
+template <>
+inline constexpr bool launches_wait<Kokkos::Serial> = true;
+#endif
+#if defined(KOKKOS_ENABLE_OPENMP)
+template <>
+inline constexpr bool launches_wait<Kokkos::OpenMP> = true;
+#endif
+
+/// Any kernel, by reference: Kokkos' own templates are then compiled once a space and not once a kernel.
+template <class Exec>
+struct kernel_reference
+{
+    void const* kernel;
+    void (*run)(void const*, team_of<Exec> const&, std::int64_t);
+
+    void operator()(team_of<Exec> const& team, std::int64_t item) const { run(kernel, team, item); }
+};
+
 /// A kernel of work items as a functor of teams. Kokkos counts teams in int: `first` carries the rest of the number.
 template <class Kernel>
 struct numbered_from
@@ -69,9 +91,9 @@ struct numbered_from
     }
 };
 
-/// Runs `kernel(team, item)` for each of `items` work items on the instance, with level-1 scratch.
 template <class Exec, class Kernel>
-void launch(char const* label, Exec const& exec, std::int64_t items, std::int64_t scratch_bytes, Kernel const& kernel)
+void launch_teams(char const* label, Exec const& exec, std::int64_t items, std::int64_t scratch_bytes,
+                  Kernel const& kernel)
 {
     constexpr std::int64_t most = std::int64_t{1} << 30; // teams of one launch
     for (std::int64_t first = 0; first < items; first += most)
@@ -85,6 +107,21 @@ void launch(char const* label, Exec const& exec, std::int64_t items, std::int64_
         Kokkos::parallel_for(label, require(policy, WorkItemProperty::HintLightWeight),
                              numbered_from<Kernel>{kernel, first});
     }
+}
+
+/// Runs `kernel(team, item)` for each of `items` work items on the instance, with level-1 scratch.
+template <class Exec, class Kernel>
+void launch(char const* label, Exec const& exec, std::int64_t items, std::int64_t scratch_bytes, Kernel const& kernel)
+{
+    if constexpr (launches_wait<Exec>)
+    {
+        auto const run = [](void const* k, team_of<Exec> const& team, std::int64_t item) {
+            (*static_cast<Kernel const*>(k))(team, item);
+        };
+        launch_teams(label, exec, items, scratch_bytes, kernel_reference<Exec>{&kernel, run});
+    }
+    else
+        launch_teams(label, exec, items, scratch_bytes, kernel);
 }
 
 } // namespace spla::portable

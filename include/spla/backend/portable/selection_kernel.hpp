@@ -109,13 +109,25 @@ struct selection_kernel
     }
 
 private:
-    /// One scoring query a list.
+    /// Positions of scoring queries: query t of them, none before `begin`, where the call's first query sits.
+    struct positions
+    {
+        std::int64_t first, step, begin;
+        KOKKOS_FUNCTION std::int64_t operator()(int t) const
+        {
+            std::int64_t const p = first + t * step;
+            return p > begin ? p : begin;
+        }
+    };
+
+    /// One scoring query a list: the first that the call holds.
     KOKKOS_FUNCTION void score_lists(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
                                      std::int64_t first, int count) const
     {
-        auto const position = [&](int t) { return first_position(first + t); };
+        std::int64_t const tile = shape.bounds.tile;
+        positions const position{(shape.first_tile + first) * tile, tile, shape.keys - shape.queries};
         score_rows(team, m, batch, head, count, position);
-        add_group_masses(team, m, count, position, [&](int t) { return m.group_mass + t * m.blocks; });
+        add_group_masses(team, m, 0, count, position, m.blocks);
     }
 
     /// The scoring queries of one tile, in runs that fit the rows; masses summed over them in ascending order.
@@ -133,18 +145,15 @@ private:
         for (; scoring < end; scoring += at_once * every)
         {
             int const count = static_cast<int>(Kokkos::min<std::int64_t>(at_once, (end - scoring + every - 1) / every));
-            auto const position = [&](int t) { return scoring + t * every; };
+            positions const position{scoring, every, begin};
             score_rows(team, m, batch, head, count, position);
-            for (int t = 0; t < count; ++t)
-                add_group_masses(
-                    team, m, 1, [&](int) { return position(t); }, [&](int) { return m.group_mass; }, t);
+            for (int t = 0; t < count; ++t) add_group_masses(team, m, t, 1, {position(t), 0, begin}, 0);
         }
     }
 
     /// mass[row][block] and reference[row][panel] for the rows (query t, head of the group) of `count` queries.
-    template <class Position>
     KOKKOS_FUNCTION void score_rows(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                                    int count, Position const& position) const
+                                    int count, positions const& position) const
     {
         constexpr int panel = detail::score_panel;
         int const rows = count * shape.group;
@@ -200,10 +209,8 @@ private:
         int const leading = static_cast<int>(detail::padded<Exec, T>(block));
         for (int j = 0; j < blocks; ++j)
         {
-            std::int64_t const token = (b + j) * block;
-            detail::load_transposed(
-                team, block, shape.width, [&](int r) { return key.row(batch, token + r, head); }, m.score.panel,
-                leading);
+            detail::load_transposed(team, block, shape.width, key.rows(batch, (b + j) * block, head), m.score.panel,
+                                    leading);
             detail::multiply<detail::product::set>(
                 team, rows, shape.width, leading, detail::row_set<T const>{m.score.query, shape.width},
                 static_cast<T const*>(m.score.panel), leading, detail::row_set<T>{m.score.product, leading});
@@ -219,16 +226,15 @@ private:
         }
     }
 
-    /// Adds p_b = exp(a_b - logsumexp a) over the heads of the group, ascending, of query t to target(t) (spec: steps
-    /// 1, 2).
-    template <class Position, class Target>
-    KOKKOS_FUNCTION void add_group_masses(team_type const& team, memory const& m, int count, Position const& position,
-                                          Target const& target, int first_query = 0) const
+    /// Adds p_b = exp(a_b - logsumexp a) over the heads of the group, ascending, of queries [first_query, first_query +
+    /// count) to group masses that lie `distance` apart (spec: steps 1, 2). position: of the first of them, and so on.
+    KOKKOS_FUNCTION void add_group_masses(team_type const& team, memory const& m, int first_query, int count,
+                                          positions const& position, std::int64_t distance) const
     {
         constexpr int panel = detail::score_panel;
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, count), [&](int t) {
             int const n = static_cast<int>(shape.bounds.competing(position(t)).count());
-            float* const to = target(t);
+            float* const to = m.group_mass + t * distance;
             for (int h = 0; h < shape.group; ++h)
             {
                 int const r = (first_query + t) * shape.group + h;

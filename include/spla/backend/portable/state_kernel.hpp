@@ -93,11 +93,9 @@ struct block_state_kernel
         int const leading = block_leading();
         int const features = static_cast<int>(state.features);
         int const columns = static_cast<int>(state.leading);
-        detail::load_transposed(
-            team, block, width, [&](int r) { return key.row(batch, token + r, head); }, m.keys, leading);
+        detail::load_transposed(team, block, width, key.rows(batch, token, head), m.keys, leading);
         detail::apply_feature_map(team, phi, leading, width, m.keys, m.features, leading);
-        detail::load_panel(
-            team, block, value_dim, [&](int r) { return value.row(batch, token + r, head); }, T(1), m.values, columns);
+        detail::load_panel(team, block, value_dim, value.rows(batch, token, head), T(1), m.values, columns);
         std::int64_t const number = state.slot_number(batch, slot, head);
         T* const to = state.prefix + number * features * columns;
         detail::multiply<detail::product::set>(team, features, block, columns,
@@ -114,24 +112,46 @@ struct block_state_kernel
 
 /// Turns per-block states in the slots into prefix states: slot i becomes the state before block i, the running state
 /// the state after the last; each element sums its blocks in ascending order, however many calls they came in.
-template <class T>
+template <class Exec, class T>
 struct prefix_scan
 {
     T *running, *prefix;
-    std::int64_t heads_elements, slots, count; ///< heads_elements: numbers of one sequence, all key heads
+    std::int64_t numbers, slots, count; ///< numbers: of one state and all key heads, in strips
 
-    KOKKOS_FUNCTION void operator()(std::int64_t i) const
+    /// Numbers of one work item: what a first-level cache holds of a state.
+    static constexpr std::int64_t strip = 2048;
+    std::int64_t items(std::int64_t batch) const { return batch * ceil_divide(numbers, strip); }
+
+    KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
-        std::int64_t const batch = i / heads_elements;
-        T* slot = prefix + batch * slots * heads_elements + i % heads_elements;
-        T sum = running[i];
-        for (std::int64_t s = 0; s < count; ++s, slot += heads_elements)
-        {
-            T const block = *slot;
-            *slot = sum;
-            sum += block;
-        }
-        running[i] = sum;
+        std::int64_t const strips = ceil_divide(numbers, strip);
+        std::int64_t const batch = item / strips, first = item % strips * strip;
+        std::int64_t const width = Kokkos::min(strip, numbers - first);
+        T* const sum = running + batch * numbers + first;
+        T* const slot = prefix + batch * slots * numbers + first;
+        for (std::int64_t s = 0; s < count; ++s)
+            Kokkos::parallel_for(Kokkos::TeamVectorRange(team, width), [&](std::int64_t i) {
+                T const block = slot[s * numbers + i];
+                slot[s * numbers + i] = sum[i];
+                sum[i] += block;
+            });
+    }
+};
+
+/// The state before anything: zeros.
+template <class Exec, class T>
+struct empty_state
+{
+    T* to;
+    std::int64_t numbers;
+    static constexpr std::int64_t strip = 2048;
+    std::int64_t items() const { return ceil_divide(numbers, strip); }
+
+    KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
+    {
+        std::int64_t const first = item * strip;
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, Kokkos::min(strip, numbers - first)),
+                             [&](std::int64_t i) { to[first + i] = T(0); });
     }
 };
 
@@ -146,18 +166,13 @@ void enter_blocks(Exec const& exec, detail::tensor<Element const> const& key,
     block_state_kernel<Exec, FeatureMap, Element> kernel{key, value, state, phi, first, count, block, width, value_dim};
     kernel.scratch_bytes = kernel.carve(nullptr).bytes;
     launch("spla::append::block_states", exec, state.batch * count * state.key_heads, kernel.scratch_bytes, kernel);
-    std::int64_t const matrix = state.key_heads * state.features * state.leading;
-    Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>> const all(exec, 0, state.batch * matrix);
-    Kokkos::parallel_for("spla::append::prefix_states", all,
-                         prefix_scan<T>{state.running, state.prefix, matrix, state.slots, count});
+    auto const scan = [&](char const* label, T* running, T* prefix, std::int64_t numbers) {
+        prefix_scan<Exec, T> const sums{running, prefix, state.key_heads * numbers, state.slots, count};
+        launch(label, exec, sums.items(state.batch), 0, sums);
+    };
+    scan("spla::append::prefix_states", state.running, state.prefix, state.features * state.leading);
     if (state.normalised)
-    {
-        std::int64_t const vector = state.key_heads * state.features;
-        Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>> const each(exec, 0, state.batch * vector);
-        Kokkos::parallel_for(
-            "spla::append::prefix_normalisers", each,
-            prefix_scan<T>{state.running_normaliser, state.prefix_normaliser, vector, state.slots, count});
-    }
+        scan("spla::append::prefix_normalisers", state.running_normaliser, state.prefix_normaliser, state.features);
 }
 
 } // namespace spla::portable

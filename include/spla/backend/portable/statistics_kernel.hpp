@@ -57,8 +57,7 @@ struct statistics_kernel
         for (int sub = 0; sub < summary.sub_blocks; ++sub)
         {
             std::int64_t const token = b * block + static_cast<std::int64_t>(sub) * size;
-            detail::load_panel(
-                team, size, width, [&](int r) { return key.row(batch, token + r, head); }, T(1), m.keys, width);
+            detail::load_panel(team, size, width, key.rows(batch, token, head), T(1), m.keys, width);
             summarise(team, m, size);
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, summary.vectors), [&](int v) {
                 Kokkos::single(Kokkos::PerThread(team), [&] {

@@ -4,33 +4,31 @@
 #include "../../algorithm/causal_bounds.hpp"
 #include "../../block_list.hpp"
 #include "../../check.hpp"
+#include "launch.hpp"
 
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <string>
 
 /// Checked mode: what views hold is looked at on the device, and the first offence in ascending order comes back with
 /// its place and value. The only kernels that the host waits for, and only where options.checked asks for them.
 namespace spla::portable
 {
 
-/// Number i is an offence: its place in a violation is the smallest such i. value(i) is what stands there.
+/// Looks for the smallest number that offends, or, where that is known, for what stands there (its bits).
 template <class Rule>
-struct first_offence
+struct offence_search
 {
     Rule rule;
-    KOKKOS_FUNCTION void operator()(std::int64_t i, std::int64_t& first) const
+    std::int64_t at = -1;
+
+    KOKKOS_FUNCTION void operator()(std::int64_t i, std::int64_t& found) const
     {
-        if (i < first && rule.offends(i)) first = i;
+        if (at >= 0)
+            found = Kokkos::bit_cast<std::int64_t>(rule.value(at));
+        else if (i < found && rule.offends(i))
+            found = i;
     }
-};
-template <class Rule>
-struct offending_value
-{
-    Rule rule;
-    std::int64_t at;
-    KOKKOS_FUNCTION void operator()(std::int64_t, double& sum) const { sum += rule.value(at); }
 };
 
 struct offence
@@ -39,19 +37,43 @@ struct offence
     double value;
 };
 
+template <class Exec, class Rule>
+std::optional<offence> search(Exec const& exec, std::int64_t count, Rule const& rule)
+{
+    auto const reduce = [&exec](std::int64_t items, offence_search<Rule> const& what) {
+        std::int64_t found = std::numeric_limits<std::int64_t>::max();
+        Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>> const range(exec, 0, items);
+        Kokkos::parallel_reduce("spla::checked", range, what, Kokkos::Min<std::int64_t>(found));
+        return found;
+    };
+    if (count <= 0) return {};
+    std::int64_t const at = reduce(count, {rule});
+    if (at == std::numeric_limits<std::int64_t>::max()) return {};
+    return offence{at, Kokkos::bit_cast<double>(reduce(1, {rule, at}))};
+}
+
+/// Any rule, by reference: see kernel_reference.
+struct rule_reference
+{
+    void const* rule;
+    bool (*offends_)(void const*, std::int64_t);
+    double (*value_)(void const*, std::int64_t);
+
+    bool offends(std::int64_t i) const { return offends_(rule, i); }
+    double value(std::int64_t i) const { return value_(rule, i); }
+};
+
 /// The first of `count` numbers that offends. Waits for the instance.
 template <class Exec, class Rule>
 std::optional<offence> find_offence(Exec const& exec, std::int64_t count, Rule const& rule)
 {
-    using range = Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::int64_t>>;
-    std::int64_t first = std::numeric_limits<std::int64_t>::max();
-    if (count > 0)
-        Kokkos::parallel_reduce("spla::checked::find", range(exec, 0, count), first_offence<Rule>{rule},
-                                Kokkos::Min<std::int64_t>(first));
-    if (first == std::numeric_limits<std::int64_t>::max()) return {};
-    double value = 0;
-    Kokkos::parallel_reduce("spla::checked::value", range(exec, 0, 1), offending_value<Rule>{rule, first}, value);
-    return offence{first, value};
+    if constexpr (launches_wait<Exec>)
+        return search(
+            exec, count,
+            rule_reference{&rule, [](void const* r, std::int64_t i) { return static_cast<Rule const*>(r)->offends(i); },
+                           [](void const* r, std::int64_t i) { return static_cast<Rule const*>(r)->value(i); }});
+    else
+        return search(exec, count, rule);
 }
 
 /// Keys and values are finite.
@@ -132,7 +154,7 @@ void require_finite(detail::rule_checker& c, Exec const& exec, char const* argum
     if (!found) return;
     std::int64_t const at = found->at, row = at / e[3];
     std::int64_t const place[4] = {row / e[2] / e[1], first + row / e[2] % e[1], row % e[2], at % e[3]};
-    c.require(false, rule_kind::value, argument + detail::extents(place, 4), found->value, "a finite number");
+    c.fail(rule_kind::value, {argument, detail::word(place, 4)}, found->value, "a finite number");
 }
 
 /// The caller's lists of the call's `tiles` tiles, the first of which is tile number `first_tile` of the sequence.
@@ -150,15 +172,17 @@ void require_valid_lists(detail::rule_checker& c, Exec const& exec, detail::list
     auto const actual = static_cast<std::int64_t>(found->value);
     if (p.entry == list.capacity)
     {
-        c.require(false, rule_kind::value, "extras.use_lists lengths" + detail::extents(place, 3), actual,
-                  "0 to " + std::to_string(list.capacity));
+        c.fail(rule_kind::value, {"extras.use_lists lengths", detail::word(place, 3)}, actual,
+               {"0 to ", list.capacity});
         return;
     }
     block_range const range = rule.competing(p.tile);
-    c.require(false, rule_kind::value, "extras.use_lists" + detail::extents(place, 4), actual,
-              range.count() == 0 ? "no entry: no block competes"
-                                 : "ascending blocks of " + std::to_string(range.begin) + " to " +
-                                       std::to_string(range.end - 1) + ", which compete");
+    detail::word const at(place, 4);
+    if (range.count() == 0)
+        c.fail(rule_kind::value, {"extras.use_lists", at}, actual, "no entry: no block competes");
+    else
+        c.fail(rule_kind::value, {"extras.use_lists", at}, actual,
+               {"ascending blocks of ", range.begin, " to ", range.end - 1, ", which compete"});
 }
 
 } // namespace spla::portable
