@@ -92,9 +92,9 @@ std::optional<violation> check_append(Exec const&, NewKey const& new_key, NewVal
         detail::require_residual_key(c, residual_key, p, std::max(p.keys, residual_key.extent[1]),
                                      detail::runs_on_host<Exec>);
     c.require(p.keys <= k.extent[1], rule_kind::shape, "key.extent(1)", k.extent[1],
-              {"at least ", p.keys, " (", state.tokens, " held and ", tokens, " new)"});
+              detail::phrase{"at least ", p.keys, " (", state.tokens, " held and ", tokens, " new)"});
     c.require(tokens <= o.segment_tokens, rule_kind::value, "new_key.extent(1)", tokens,
-              {"at most options.segment_tokens, ", o.segment_tokens});
+              detail::phrase{"at most options.segment_tokens, ", o.segment_tokens});
     detail::require_state(c, state, p, o);
     detail::require_residual_source(c, state, residual_key, k, o);
     auto const state_bytes = detail::facts_of(state.buffer());

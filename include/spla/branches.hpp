@@ -48,7 +48,7 @@ std::optional<violation> check_branch(char const* call, problem const& p, attent
                   "false", "true: a state that was not made for sparse_only");
         require_state(c, *state, p, branch_alone(o));
         c.require(state->tokens == p.keys, rule_kind::state, "key.extent(1)", p.keys,
-                  {state->tokens, ", the state's tokens"});
+                  phrase{state->tokens, ", the state's tokens"});
         require_prefix_states(c, *state, state->layout().slots, p, bounds);
         require_residual_source(c, *state, extras.residual_key, views.key, branch_alone(o));
     }

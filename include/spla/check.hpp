@@ -27,10 +27,10 @@ void require_options(rule_checker& c, options<Metric, FeatureMap> const& o)
     c.require(o.top_k >= 0, value, "top_k", o.top_k, "0 or more");
     c.require(o.top_p > 0.0 && o.top_p <= 1.0, value, "top_p", o.top_p, "above 0, at most 1 (1: off)");
     c.require(o.sub_blocks >= 1 && o.block % (o.sub_blocks > 0 ? o.sub_blocks : 1) == 0, value, "sub_blocks",
-              o.sub_blocks, {"a divisor of the block, ", o.block});
+              o.sub_blocks, phrase{"a divisor of the block, ", o.block});
     if (!c.found())
         c.require(o.kept_keys >= 0 && o.kept_keys < o.block / o.sub_blocks, value, "kept_keys", o.kept_keys,
-                  {"0 to ", o.block / o.sub_blocks - 1, " (fewer than the keys of a sub-block)"});
+                  phrase{"0 to ", o.block / o.sub_blocks - 1, " (fewer than the keys of a sub-block)"});
     if (Metric::reads_keys)
     {
         c.require(o.kept_keys == 0, value, "kept_keys", o.kept_keys, "0 with exact_mass, which keeps no summary");
@@ -42,7 +42,7 @@ void require_options(rule_checker& c, options<Metric, FeatureMap> const& o)
     {
         c.require(o.share.kind != sharing_kind::per_token || tile == 1, value, "share.tile", tile, "1 with per_token");
         c.require(o.block % tile == 0 || tile % o.block == 0, value, "share.tile", tile,
-                  {"a divisor or a multiple of the block, ", o.block});
+                  phrase{"a divisor or a multiple of the block, ", o.block});
     }
     c.require(o.share.score_every >= 1, value, "share.score_every", o.share.score_every, "1 or more");
     c.require(o.share.score_every == 1 || o.share.kind == sharing_kind::tile_sum, value, "share.score_every",
@@ -66,7 +66,7 @@ inline void require_sizes(rule_checker& c, problem const& p)
     c.require(p.key_heads >= 1, shape, "key_heads", p.key_heads, "1 or more");
     if (!c.found())
         c.require(p.query_heads % p.key_heads == 0, shape, "query_heads", p.query_heads,
-                  {"a multiple of the ", p.key_heads, " key heads"});
+                  phrase{"a multiple of the ", p.key_heads, " key heads"});
     c.require(p.key_heads < 1 || p.query_heads / p.key_heads <= 1024, unsupported, "query heads per key head",
               p.group(), "at most 1024");
     c.require(p.head_dim >= 1 && p.head_dim <= 1024, unsupported, "head_dim", p.head_dim, "1 to 1024");

@@ -29,9 +29,9 @@ std::optional<violation> check_decode(Exec const&, Query const& query, Key const
     auto const bytes = detail::facts_of(scratch);
     detail::require_attention(c, p, views, extras.facts, state, bytes, o, detail::runs_on_host<Exec>);
     c.require(state.tokens == p.keys, rule_kind::state, "key.extent(1)", p.keys,
-              {state.tokens, ", the tokens that the state holds: append first"});
+              detail::phrase{state.tokens, ", the tokens that the state holds: append first"});
     c.require(p.queries <= o.segment_tokens, rule_kind::value, "query.extent(1)", p.queries,
-              {"at most options.segment_tokens, ", o.segment_tokens});
+              detail::phrase{"at most options.segment_tokens, ", o.segment_tokens});
     if (c.found()) return c.found();
     plan const how =
         detail::plan_of<Exec>("decode", true, p, o, std::max<std::int64_t>(extras.given.capacity, o.top_k));

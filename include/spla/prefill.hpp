@@ -30,11 +30,11 @@ void require_attention(rule_checker& c, problem const& p, attention_views const&
     require_state(c, state, p, o);
     require_residual_source(c, state, extras.residual_key, views.key, o);
     c.require(state.tokens <= p.keys, rule_kind::state, "key.extent(1)", p.keys,
-              {"at least the state's ", state.tokens, " tokens"});
+              phrase{"at least the state's ", state.tokens, " tokens"});
     if (c.found()) return;
     if (state.tokens < p.keys)
         c.require(p.keys - p.queries >= state.tokens || state.tokens == 0, rule_kind::state, "query.extent(1)",
-                  p.queries, {"at most ", p.keys - state.tokens, ", the tokens that this call appends"});
+                  p.queries, phrase{"at most ", p.keys - state.tokens, ", the tokens that this call appends"});
     else if (residual)
         require_prefix_states(c, state, state.layout().slots, p, bounds);
     if (!extras.given_indices) require_shared_list(c, state, p, bounds, o.share.kind);

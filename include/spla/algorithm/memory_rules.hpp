@@ -78,7 +78,7 @@ public:
                 entry const &written = entries_[i], &other = entries_[j];
                 if (i == j || !written.written || (other.written && j < i)) continue;
                 c.require(!overlap(*written.facts, *other.facts), rule_kind::value, written.name,
-                          {"memory that overlaps ", other.name}, {"memory apart from ", other.name});
+                          phrase{"memory that overlaps ", other.name}, phrase{"memory apart from ", other.name});
             }
     }
 

@@ -83,7 +83,8 @@ private:
     };
 };
 
-/// One word, or several in braces; for arguments alone, since it refers to them.
+/// One word, or phrase{several}; for arguments alone, since it refers to them. (A bare list in braces would do, but
+/// what nvcc 13.0 hands on of one in a template does not compile.)
 class phrase
 {
 public:

@@ -19,7 +19,7 @@ inline void require_contiguous(rule_checker& c, std::string_view argument, view_
 {
     int const last = f.rank - 1;
     if (last < 0 || f.extent[last] <= 1 || f.stride[last] == 1) return;
-    c.fail(rule_kind::unsupported, argument, {"a view whose last stride is ", f.stride[last]},
+    c.fail(rule_kind::unsupported, argument, phrase{"a view whose last stride is ", f.stride[last]},
            "a contiguous last dimension");
 }
 
@@ -36,20 +36,20 @@ inline void require_extents(rule_checker& c, std::string_view argument, view_fac
 /// A view of attention_extras, where given, lies in memory that the execution space reaches.
 inline void require_reach(rule_checker& c, std::string_view argument, view_facts const& f, bool host)
 {
-    c.require(!f || (host ? f.on_host : f.on_device), rule_kind::unsupported, argument, {"in memory space ", f.space},
-              {"memory that the ", host ? "host" : "device", " reaches"});
+    c.require(!f || (host ? f.on_host : f.on_device), rule_kind::unsupported, argument,
+              phrase{"in memory space ", f.space}, phrase{"memory that the ", host ? "host" : "device", " reaches"});
 }
 
 /// A buffer of bytes is large enough and aligned.
 inline void require_bytes(rule_checker& c, rule_kind kind, std::string_view argument, view_facts const& f,
                           std::size_t bytes, char const* source)
 {
-    c.require(static_cast<std::uint64_t>(f.extent[0]) >= bytes, kind, argument, {f.extent[0], " bytes"},
-              {"at least ", bytes, source});
+    c.require(static_cast<std::uint64_t>(f.extent[0]) >= bytes, kind, argument, phrase{f.extent[0], " bytes"},
+              phrase{"at least ", bytes, source});
     require_contiguous(c, argument, f);
     c.require(f.begin % buffer_alignment == 0, kind, argument,
-              {"at an address ", f.begin % buffer_alignment, " bytes past a multiple of ", buffer_alignment},
-              {"aligned to ", buffer_alignment, " bytes"});
+              phrase{"at an address ", f.begin % buffer_alignment, " bytes past a multiple of ", buffer_alignment},
+              phrase{"aligned to ", buffer_alignment, " bytes"});
 }
 
 /// Lists of `tiles` tiles or more; nothing where absent.
@@ -59,14 +59,15 @@ inline void require_lists(rule_checker& c, std::string_view argument, view_facts
     if (!indices) return;
     auto const shape = rule_kind::shape;
     require_contiguous(c, argument, indices);
-    c.require(indices.extent[0] == p.batch, shape, {argument, " batch"}, indices.extent[0], p.batch);
-    c.require(indices.extent[1] >= tiles, shape, {argument, " tiles"}, indices.extent[1], {"at least ", tiles});
-    c.require(indices.extent[2] == p.key_heads, shape, {argument, " key heads"}, indices.extent[2], p.key_heads);
-    c.require(indices.extent[3] >= top_k, shape, {argument, " entries"}, indices.extent[3],
-              {"at least top_k, ", top_k});
+    c.require(indices.extent[0] == p.batch, shape, phrase{argument, " batch"}, indices.extent[0], p.batch);
+    c.require(indices.extent[1] >= tiles, shape, phrase{argument, " tiles"}, indices.extent[1],
+              phrase{"at least ", tiles});
+    c.require(indices.extent[2] == p.key_heads, shape, phrase{argument, " key heads"}, indices.extent[2], p.key_heads);
+    c.require(indices.extent[3] >= top_k, shape, phrase{argument, " entries"}, indices.extent[3],
+              phrase{"at least top_k, ", top_k});
     c.require(lengths.extent[0] == p.batch && lengths.extent[1] >= tiles && lengths.extent[2] == p.key_heads, shape,
-              {argument, " lengths"}, word(lengths.extent, 3),
-              {"[", p.batch, ", at least ", tiles, ", ", p.key_heads, "]"});
+              phrase{argument, " lengths"}, word(lengths.extent, 3),
+              phrase{"[", p.batch, ", at least ", tiles, ", ", p.key_heads, "]"});
 }
 
 /// The views that attention and its stages take.
@@ -187,13 +188,13 @@ inline void require_layout(rule_checker& c, state_layout const& held, state_layo
     auto const state = rule_kind::state;
     char const* const source = ", from this call's sizes and options";
     auto const same = [&](char const* field, std::int64_t is, std::int64_t must) {
-        c.require(is == must, state, {"state.layout().", field}, is, {must, source});
+        c.require(is == must, state, phrase{"state.layout().", field}, is, phrase{must, source});
     };
     auto const alike = [&](char const* field, std::string_view is, std::string_view must) {
-        c.require(is == must, state, {"state.layout().", field}, is, {must, source});
+        c.require(is == must, state, phrase{"state.layout().", field}, is, phrase{must, source});
     };
     auto const both = [&](char const* field, bool is, bool must) {
-        c.require(is == must, state, {"state.layout().", field}, is, {must, source});
+        c.require(is == must, state, phrase{"state.layout().", field}, is, phrase{must, source});
     };
     same("batch", held.batch, wanted.batch);
     same("key_heads", held.key_heads, wanted.key_heads);
@@ -219,7 +220,7 @@ inline void require_layout(rule_checker& c, state_layout const& held, state_layo
     both("normalised", held.normalised, wanted.normalised);
     // More prefix states than a segment needs do no harm.
     c.require(held.slots >= wanted.slots, state, "state.layout().slots", held.slots,
-              {"at least ", wanted.slots, ", from this call's segment_tokens"});
+              phrase{"at least ", wanted.slots, ", from this call's segment_tokens"});
 }
 
 /// Rules on a state; p's sizes and the options have passed check().
@@ -233,7 +234,7 @@ void require_state(rule_checker& c, sequence_state<MemorySpace> const& state, pr
     require_layout(c, held, layout_of(capacity, o), parts);
     require_bytes(c, rule_kind::state, "state.buffer()", facts_of(state.buffer()), held.bytes, "");
     c.require(p.keys / o.block <= held.blocks, rule_kind::state, "state capacity in blocks", held.blocks,
-              {"at least ", p.keys / o.block, ", the complete blocks of ", p.keys, " keys"});
+              phrase{"at least ", p.keys / o.block, ", the complete blocks of ", p.keys, " keys"});
 }
 
 /// The residual branch of every call of a sequence has the same keys: the exact branch's, or its own.
@@ -254,7 +255,7 @@ inline void require_summaries(rule_checker& c, sequence_progress const& s, probl
     if (p.queries == 0 || p.keys == 0) return;
     std::int64_t const end = bounds.competing(p.keys - 1).end;
     c.require(end <= s.summary_end || end <= bounds.sink_blocks, rule_kind::state, "state.summary_end", s.summary_end,
-              {"at least ", end, ": blocks compete whose summaries were not made"});
+              phrase{"at least ", end, ": blocks compete whose summaries were not made"});
 }
 
 /// The state holds the linear states that queries from position `first` to the last key need.
@@ -281,9 +282,9 @@ inline void require_shared_list(rule_checker& c, sequence_progress const& s, pro
 {
     std::int64_t const first = p.keys - p.queries;
     if (share != sharing_kind::first_query || p.queries == 0 || first <= 0 || first % bounds.tile == 0) return;
-    c.require(
-        s.shared_tile == first / bounds.tile, rule_kind::state, "state.shared_tile", s.shared_tile,
-        {first / bounds.tile, ": a call that starts inside a tile needs the list that the tile's first query made"});
+    c.require(s.shared_tile == first / bounds.tile, rule_kind::state, "state.shared_tile", s.shared_tile,
+              phrase{first / bounds.tile,
+                     ": a call that starts inside a tile needs the list that the tile's first query made"});
 }
 
 } // namespace spla::detail

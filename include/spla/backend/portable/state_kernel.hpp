@@ -126,7 +126,7 @@ struct prefix_scan
     {
         std::int64_t const strips = ceil_divide(numbers, strip);
         std::int64_t const batch = item / strips, first = item % strips * strip;
-        std::int64_t const width = Kokkos::min(strip, numbers - first);
+        std::int64_t const width = numbers - first < strip ? numbers - first : strip;
         T* const sum = running + batch * numbers + first;
         T* const slot = prefix + batch * slots * numbers + first;
         for (std::int64_t s = 0; s < count; ++s)
@@ -150,8 +150,8 @@ struct empty_state
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
         std::int64_t const first = item * strip;
-        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, Kokkos::min(strip, numbers - first)),
-                             [&](std::int64_t i) { to[first + i] = T(0); });
+        std::int64_t const width = numbers - first < strip ? numbers - first : strip;
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, width), [&](std::int64_t i) { to[first + i] = T(0); });
     }
 };
 

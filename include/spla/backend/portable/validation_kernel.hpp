@@ -154,7 +154,7 @@ void require_finite(detail::rule_checker& c, Exec const& exec, char const* argum
     if (!found) return;
     std::int64_t const at = found->at, row = at / e[3];
     std::int64_t const place[4] = {row / e[2] / e[1], first + row / e[2] % e[1], row % e[2], at % e[3]};
-    c.fail(rule_kind::value, {argument, detail::word(place, 4)}, found->value, "a finite number");
+    c.fail(rule_kind::value, detail::phrase{argument, detail::word(place, 4)}, found->value, "a finite number");
 }
 
 /// The caller's lists of the call's `tiles` tiles, the first of which is tile number `first_tile` of the sequence.
@@ -172,17 +172,17 @@ void require_valid_lists(detail::rule_checker& c, Exec const& exec, detail::list
     auto const actual = static_cast<std::int64_t>(found->value);
     if (p.entry == list.capacity)
     {
-        c.fail(rule_kind::value, {"extras.use_lists lengths", detail::word(place, 3)}, actual,
-               {"0 to ", list.capacity});
+        c.fail(rule_kind::value, detail::phrase{"extras.use_lists lengths", detail::word(place, 3)}, actual,
+               detail::phrase{"0 to ", list.capacity});
         return;
     }
     block_range const range = rule.competing(p.tile);
     detail::word const at(place, 4);
     if (range.count() == 0)
-        c.fail(rule_kind::value, {"extras.use_lists", at}, actual, "no entry: no block competes");
+        c.fail(rule_kind::value, detail::phrase{"extras.use_lists", at}, actual, "no entry: no block competes");
     else
-        c.fail(rule_kind::value, {"extras.use_lists", at}, actual,
-               {"ascending blocks of ", range.begin, " to ", range.end - 1, ", which compete"});
+        c.fail(rule_kind::value, detail::phrase{"extras.use_lists", at}, actual,
+               detail::phrase{"ascending blocks of ", range.begin, " to ", range.end - 1, ", which compete"});
 }
 
 } // namespace spla::portable
