@@ -25,9 +25,10 @@ void advance_state(Exec const& exec, State& state, tensor<Element const> const& 
 {
     using T = accumulator_t<Element>;
     auto const& layout = state.layout();
+    sequence_table const sequences{layout.batch, until - state.tokens, until};
     std::int64_t const first = state.tokens / o.block, last = until / o.block;
-    portable::make_statistics<Metric>(exec, key, summaries_of(state), layout.batch, first, last - first, o.block,
-                                      o.kept_keys);
+    portable::make_statistics<Metric>(exec, key, summaries_of(state), sequences, {layout.batch, last - first},
+                                      layout.batch * (last - first), first, o.block, o.kept_keys);
     state.summary_end = last;
     window const bounds = window_of(o);
     if (o.combine != combination_kind::sparse_only)
@@ -45,11 +46,17 @@ void advance_state(Exec const& exec, State& state, tensor<Element const> const& 
         std::int64_t const end = until > 0 ? bounds.state_end(until - 1) : o.sink_blocks;
         state.prefix_first = state.state_end;
         state.prefix_count = end - state.state_end;
-        portable::enter_blocks<Exec, FeatureMap, Element>(exec, residual_key, value, portable::linear_of<T>(state),
-                                                          o.feature_map, state.state_end, end - state.state_end,
-                                                          o.block, static_cast<int>(residual_key.extent[3]),
-                                                          static_cast<int>(layout.value_dim));
         state.state_end = end;
+        portable::block_state_kernel<Exec, FeatureMap, Element> const kernel{residual_key,
+                                                                             value,
+                                                                             portable::linear_of<T>(state),
+                                                                             o.feature_map,
+                                                                             sequences,
+                                                                             {layout.batch, state.prefix_count},
+                                                                             o.block,
+                                                                             static_cast<int>(residual_key.extent[3]),
+                                                                             static_cast<int>(layout.value_dim)};
+        portable::enter_blocks(exec, kernel, layout.batch * state.prefix_count);
     }
     state.tokens = until;
 }

@@ -31,15 +31,18 @@ struct list_tensor
     std::int64_t stride[3] = {0, 0, 0};
     std::int64_t length_stride[3] = {0, 0, 0};
     std::int64_t capacity = 0;
+    token_map map; ///< in tiles
 
     KOKKOS_FUNCTION explicit operator bool() const { return indices != nullptr; }
-    KOKKOS_FUNCTION std::int32_t* list(std::int64_t batch, std::int64_t tile, std::int64_t head) const
+    KOKKOS_FUNCTION std::int32_t* list(std::int64_t sequence, std::int64_t tile, std::int64_t head) const
     {
-        return indices + batch * stride[0] + tile * stride[1] + head * stride[2];
+        auto const at = map(sequence, tile);
+        return indices + at.batch * stride[0] + at.token * stride[1] + head * stride[2];
     }
-    KOKKOS_FUNCTION std::int32_t& length(std::int64_t batch, std::int64_t tile, std::int64_t head) const
+    KOKKOS_FUNCTION std::int32_t& length(std::int64_t sequence, std::int64_t tile, std::int64_t head) const
     {
-        return lengths[batch * length_stride[0] + tile * length_stride[1] + head * length_stride[2]];
+        auto const at = map(sequence, tile);
+        return lengths[at.batch * length_stride[0] + at.token * length_stride[1] + head * length_stride[2]];
     }
     list_tensor from_tile(std::int64_t first) const
     {
@@ -52,6 +55,21 @@ struct list_tensor
         return part;
     }
 };
+
+/// Copies one list, by one team.
+template <class Team>
+KOKKOS_FUNCTION void copy(Team const& team, list_tensor const& from, std::int64_t from_sequence, std::int64_t from_tile,
+                          list_tensor const& to, std::int64_t to_sequence, std::int64_t to_tile, std::int64_t head)
+{
+    std::int64_t const held = from.length(from_sequence, from_tile, head);
+    std::int64_t const length = held < to.capacity ? held : to.capacity;
+    std::int32_t const* const source = from.list(from_sequence, from_tile, head);
+    std::int32_t* const target = to.list(to_sequence, to_tile, head);
+    Kokkos::single(Kokkos::PerTeam(team),
+                   [&] { to.length(to_sequence, to_tile, head) = static_cast<std::int32_t>(length); });
+    Kokkos::parallel_for(Kokkos::TeamVectorRange(team, to.capacity),
+                         [&](std::int64_t j) { target[j] = j < length ? source[j] : -1; });
+}
 
 template <class Indices, class Lengths>
 list_tensor list_of(block_list<Indices, Lengths> const& lists)

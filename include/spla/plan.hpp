@@ -9,6 +9,7 @@
 #include "sequence_state.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -28,8 +29,10 @@ struct plan
     int lanes = 1;           ///< numbers that one instruction (CPU) or one team of threads (GPU) handles
     int tokens_per_item = 1; ///< tokens of one work item; rows are tokens x heads of a group
     int rows_per_item = 1;
-    int runs = 1;           ///< logical runs of blocks merged at the end (decode)
-    int blocks_per_run = 0; ///< 0: all in one run
+    int runs = 1;                   ///< logical runs of blocks merged at the end (decode)
+    int blocks_per_run = 0;         ///< 0: all in one run
+    bool decodes = false;           ///< token by token, in runs
+    std::int64_t list_capacity = 0; ///< most entries of a list
     std::int64_t segment_tokens = 0;
     std::size_t list_bytes = 0;          ///< lists of one segment
     std::size_t partial_bytes = 0;       ///< unmerged runs
@@ -50,8 +53,6 @@ struct plan
 
 namespace detail
 {
-inline constexpr int decode_run_blocks = 8;
-
 inline std::size_t align_workspace(std::size_t bytes)
 {
     return (bytes + 255) / 256 * 256;
@@ -70,13 +71,43 @@ std::int64_t list_capacity(problem const& p, options<Metric, FeatureMap> const& 
     return std::max<std::int64_t>(1, std::min<std::int64_t>(o.top_k, blocks_of(p, o.block)));
 }
 
-/// Most blocks that one query visits exactly.
+/// What attention kernels need of sizes and options, all but the sequences and how they are split.
 template <class Metric, class FeatureMap>
-std::int64_t most_visited(problem const& p, options<Metric, FeatureMap> const& o, std::int64_t list_capacity)
+portable::attention_shape attention_shape_of(problem const& p, options<Metric, FeatureMap> const& o)
 {
-    std::int64_t const wanted = std::int64_t{o.sink_blocks} + std::min(list_capacity, blocks_of(p, o.block)) +
-                                o.local_blocks + ceil_divide(window_of(o).tile, o.block);
-    return std::min(wanted, blocks_of(p, o.block));
+    portable::attention_shape s;
+    s.key_heads = p.key_heads;
+    s.group = static_cast<int>(p.group());
+    s.width = static_cast<int>(p.head_dim);
+    s.residual_width = static_cast<int>(p.residual_width());
+    s.features = o.feature_map.features(s.residual_width);
+    s.value_dim = static_cast<int>(p.value_dim);
+    s.bounds = window_of(o);
+    s.scale = o.scale.value_or(1.0 / std::sqrt(static_cast<double>(p.head_dim)));
+    s.normalised = o.normalised;
+    s.mode = o.residual;
+    s.may_read_unselected = o.may_read_unselected;
+    return s;
+}
+
+/// The same of selection; keys: the most of any sequence.
+template <class Metric, class FeatureMap>
+portable::selection_shape selection_shape_of(problem const& p, options<Metric, FeatureMap> const& o,
+                                             sequence_table const& sequences)
+{
+    portable::selection_shape s;
+    s.sequences = sequences;
+    s.key_heads = p.key_heads;
+    s.group = static_cast<int>(p.group());
+    s.width = static_cast<int>(p.head_dim);
+    s.bounds = window_of(o);
+    s.share = o.share;
+    s.top_k = o.top_k;
+    s.kept = o.kept_keys;
+    s.top_p = o.top_p;
+    s.scale = o.scale.value_or(1.0 / std::sqrt(static_cast<double>(p.head_dim)));
+    s.most_blocks = sequences.keys > 0 ? s.bounds.competing(sequences.keys - 1).count() : 0;
+    return s;
 }
 
 /// Scratch that the call's kernels, append's included, ask of Kokkos for one team.
@@ -84,43 +115,33 @@ template <class Exec, class Element, class Metric, class FeatureMap>
 std::int64_t most_team_scratch(plan const& how, problem const& p, options<Metric, FeatureMap> const& o)
 {
     state_layout const layout = layout_of(p, o);
-    int const group = static_cast<int>(p.group()), width = static_cast<int>(p.head_dim);
+    int const width = static_cast<int>(p.head_dim);
     summary_tensor summary;
     summary.sub_blocks = o.sub_blocks;
     summary.vectors = static_cast<int>(layout.vectors);
 
     portable::attention_kernel<Exec, FeatureMap, Element> attention;
-    attention.shape.group = group;
-    attention.shape.width = width;
-    attention.shape.residual_width = static_cast<int>(p.residual_width());
-    attention.shape.features = static_cast<int>(layout.features);
-    attention.shape.value_dim = static_cast<int>(p.value_dim);
-    attention.shape.bounds = window_of(o);
+    attention.shape = attention_shape_of(p, o);
     attention.shape.tokens_per_item = how.tokens_per_item;
     std::int64_t most = attention.carve(nullptr).bytes;
 
-    portable::selection_kernel<Exec, Metric, Element> selection;
-    selection.summary = summary;
-    selection.shape.group = group;
-    selection.shape.width = width;
-    selection.shape.bounds = window_of(o);
-    selection.shape.kept = o.kept_keys;
-    selection.shape.most_blocks = p.keys > 0 ? window_of(o).competing(p.keys - 1).count() : 0;
     // Fewer keys let an item take more rows, within a budget for their masses: the most scratch is at either end.
-    using portable::selection_queries;
     using T = accumulator_t<Element>;
-    auto const carve_selection = [&](int queries, std::int64_t blocks) {
-        selection.lists_per_item = queries;
-        selection.most_rows = queries * group;
+    portable::selection_shape shape = selection_shape_of(p, o, {p.batch, p.queries, p.keys});
+    auto const carve_selection = [&](std::int64_t made_for, std::int64_t blocks) {
+        shape.most_blocks = made_for;
+        auto selection = portable::make_selection<Exec, Metric, Element>(shape);
+        selection.lists_per_item = selection.most_rows / shape.group;
+        selection.summary = summary;
         selection.shape.most_blocks = blocks;
         most = std::max(most, selection.carve(nullptr).bytes);
     };
-    std::int64_t const blocks = selection.shape.most_blocks;
-    carve_selection(selection_queries<Exec, T>(selection.shape), blocks);
-    selection.shape.most_blocks = 0;
-    int const queries = selection_queries<Exec, T>(selection.shape);
-    std::int64_t const row_bytes = static_cast<std::int64_t>(sizeof(T)) * queries * group;
-    carve_selection(queries, std::min(blocks, ceil_divide(portable::selection_budget<Exec>, row_bytes)));
+    std::int64_t const blocks = shape.most_blocks;
+    carve_selection(blocks, blocks);
+    shape.most_blocks = 0;
+    std::int64_t const row_bytes =
+        static_cast<std::int64_t>(sizeof(T)) * portable::selection_queries<Exec, T>(shape) * shape.group;
+    carve_selection(0, std::min(blocks, ceil_divide(portable::selection_budget<Exec>, row_bytes)));
     if constexpr (!Metric::reads_keys)
     {
         portable::statistics_kernel<Exec, Metric, Element> statistics;
@@ -152,12 +173,15 @@ plan plan_of(char const* call, bool decode, problem const& p, options<Metric, Fe
     made.tokens_per_item = decode ? 1 : static_cast<int>(std::min<std::int64_t>(tokens, o.block));
     made.rows_per_item = made.tokens_per_item * group;
     made.segment_tokens = o.segment_tokens;
-    // Direct summation may visit any number of blocks, so it runs undivided.
-    if (decode && !o.may_read_unselected)
+    made.decodes = decode;
+    made.list_capacity = list_capacity;
+    if (decode)
     {
-        made.blocks_per_run = decode_run_blocks;
-        made.runs = static_cast<int>(
-            std::max<std::int64_t>(1, ceil_divide(most_visited(p, o, list_capacity), decode_run_blocks)));
+        portable::attention_shape shape = attention_shape_of(p, o);
+        shape.few_queries = p.queries;
+        shape.most_selected = list_capacity;
+        made.runs = static_cast<int>(shape.runs_of({0, p.queries, p.keys}));
+        if (!o.may_read_unselected) made.blocks_per_run = portable::blocks_per_run;
     }
     std::int64_t const queries = std::min<std::int64_t>(p.queries, o.segment_tokens);
     std::int64_t const tiles = queries / window_of(o).tile + 2;

@@ -78,8 +78,11 @@ void validate(char const* name, Exec const& exec, backend::attention_call<Elemen
     problem const& p = call.sizes;
     window const bounds = window_of(o);
     if (call.given)
-        portable::require_valid_lists(c, exec, call.given, bounds, p.batch, tile_count(p.queries, p.keys, bounds.tile),
-                                      p.key_heads, floor_divide(p.keys - p.queries, bounds.tile));
+    {
+        std::int64_t const lists = tile_count(p.queries, p.keys, bounds.tile);
+        portable::require_valid_lists(c, exec, call.given, bounds, p.key_heads, {p.batch, p.queries, p.keys},
+                                      {p.batch, lists}, p.batch * lists);
+    }
     portable::require_finite(c, exec, "key", call.key.from_token(first, p.keys - first), first);
     portable::require_finite(c, exec, "value", call.value.from_token(first, p.keys - first), first);
     if (call.residual_key.data != call.key.data)

@@ -51,8 +51,10 @@ void block_statistics(Exec const& exec, Key const& key, sequence_state<MemorySpa
                       std::int64_t count, options<Metric, FeatureMap> const& o)
 {
     if (auto const found = check_block_statistics(exec, key, state, first, count, o)) throw_violation(*found);
+    std::int64_t const batch = state.layout().batch;
     portable::make_statistics<Metric>(exec, detail::as_const(detail::tensor_of(key)), detail::summaries_of(state),
-                                      state.layout().batch, first, count, o.block, o.kept_keys);
+                                      detail::sequence_table{batch}, {batch, count}, batch * count, first, o.block,
+                                      o.kept_keys);
     if (first <= state.summary_end) state.summary_end = std::max(state.summary_end, first + count);
 }
 
@@ -109,9 +111,9 @@ void select(Exec const& exec, Query const& query, Key const& key, sequence_state
     views.query = detail::facts_of(query), views.key = views.value = detail::facts_of(key);
     problem const p = detail::describe(views, {}, kind_of<Element>());
     if (p.queries == 0 || p.batch == 0) return;
-    backend::make_lists<Exec, Element>(exec, detail::as_const(detail::tensor_of(query)),
-                                       detail::as_const(detail::tensor_of(key)), state,
-                                       backend::selection_shape_of(p, p.queries, p.keys, o), detail::list_of(lists), o);
+    backend::make_lists<Metric>(exec, detail::as_const(detail::tensor_of(query)),
+                                detail::as_const(detail::tensor_of(key)), state,
+                                detail::selection_shape_of(p, o, {p.batch, p.queries, p.keys}), detail::list_of(lists));
 }
 
 } // namespace spla

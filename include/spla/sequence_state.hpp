@@ -78,6 +78,22 @@ constexpr std::string_view type_name()
 #endif
 }
 
+/// Places the parts of a buffer one after the other, each at a multiple of 256 bytes.
+class buffer_carver
+{
+public:
+    /// Offset of `count` numbers of `size` bytes.
+    std::size_t operator()(std::int64_t count, std::size_t size)
+    {
+        std::size_t const here = used_;
+        used_ = (used_ + static_cast<std::size_t>(count) * size + 255) / 256 * 256;
+        return here;
+    }
+
+private:
+    std::size_t used_ = 0;
+};
+
 /// Of sizes and options that check() has nothing against.
 template <class Metric, class FeatureMap>
 state_layout layout_of(problem const& capacity, options<Metric, FeatureMap> const& o)
@@ -112,12 +128,7 @@ state_layout layout_of(problem const& capacity, options<Metric, FeatureMap> cons
 
     std::size_t const accumulator = s.accumulator == element_kind::float64 ? 8 : 4;
     std::size_t const element = s.storage == summary_storage::fp32 ? 4 : (s.storage == summary_storage::bf16 ? 2 : 1);
-    std::size_t at = 0;
-    auto const place = [&at](std::int64_t count, std::size_t size) {
-        std::size_t const here = at;
-        at = (at + static_cast<std::size_t>(count) * size + 255) / 256 * 256;
-        return here;
-    };
+    buffer_carver place;
     std::int64_t const heads = s.batch * s.key_heads;
     std::int64_t const matrix = s.residual ? heads * s.features * s.padded_value_dim() : 0;
     std::int64_t const vector = s.residual && s.normalised ? heads * s.features : 0;
@@ -130,7 +141,7 @@ state_layout layout_of(problem const& capacity, options<Metric, FeatureMap> cons
     s.prefix_normaliser = place(vector * s.slots, accumulator);
     s.shared_list = place(heads * s.top_k, 4);
     s.shared_length = place(s.share == sharing_kind::first_query ? heads : 0, 4);
-    s.bytes = at;
+    s.bytes = place(0, 1);
     return s;
 }
 

@@ -6,6 +6,7 @@
 /// append.hpp    new keys and values: cache, block statistics, linear state
 /// prefill.hpp   many queries against all keys so far
 /// decode.hpp    the last few queries of every sequence
+/// run_batch.hpp a step of an engine: sequences of any length and stage, caches in pages, graphs
 /// select.hpp    stages alone: block_statistics, select; branches.hpp: selected_attention, residual_attention, combine
 /// options.hpp   what is computed; plan.hpp says by which kernel
 #include "append.hpp"
@@ -14,6 +15,7 @@
 #include "options.hpp"
 #include "plan.hpp"
 #include "prefill.hpp"
+#include "run_batch.hpp"
 #include "select.hpp"
 #include "sequence_state.hpp"
 #include "version.hpp"

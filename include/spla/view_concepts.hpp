@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "algorithm/lanes.hpp"
+#include "algorithm/sequence_table.hpp"
 
 #include <Kokkos_Core.hpp>
 
@@ -33,25 +34,29 @@ struct strided_rows
     T* data = nullptr;
     std::int64_t stride = 0;
     KOKKOS_FUNCTION T* operator()(std::int64_t r) const { return data + r * stride; }
+    KOKKOS_FUNCTION strided_rows from(std::int64_t r) const { return {data + r * stride, stride}; }
 };
 
 /// What kernels see of a view: a pointer and 64-bit strides; the last dimension is contiguous. Null where optional and
-/// absent.
+/// absent. `map` is the one place that knows a fixed batch, variable lengths and pages apart.
 template <class T>
 struct tensor
 {
     T* data = nullptr;
     std::int64_t stride[3] = {0, 0, 0};
     std::int64_t extent[4] = {0, 0, 0, 0};
+    token_map map;
 
-    KOKKOS_FUNCTION T* row(std::int64_t batch, std::int64_t token, std::int64_t head) const
+    /// Row of a sequence's token.
+    KOKKOS_FUNCTION T* row(std::int64_t sequence, std::int64_t token, std::int64_t head) const
     {
-        return data + batch * stride[0] + token * stride[1] + head * stride[2];
+        auto const at = map(sequence, token);
+        return data + at.batch * stride[0] + at.token * stride[1] + head * stride[2];
     }
-    /// The tokens from `token` on.
-    KOKKOS_FUNCTION strided_rows<T> rows(std::int64_t batch, std::int64_t token, std::int64_t head) const
+    /// The tokens from `token` on, as far as its block reaches: pages are whole blocks.
+    KOKKOS_FUNCTION strided_rows<T> rows(std::int64_t sequence, std::int64_t token, std::int64_t head) const
     {
-        return {row(batch, token, head), stride[1]};
+        return {row(sequence, token, head), stride[1]};
     }
     KOKKOS_FUNCTION explicit operator bool() const { return data != nullptr; }
 
@@ -86,33 +91,48 @@ tensor<T const> as_const(tensor<T> const& t)
     c.data = t.data;
     for (int i = 0; i < 3; ++i) c.stride[i] = t.stride[i];
     for (int i = 0; i < 4; ++i) c.extent[i] = t.extent[i];
+    c.map = t.map;
     return c;
 }
 
-/// An output whose element is the input's or the accumulation type; the kernel widens or narrows by `wide`.
+/// A row whose element is the input's or the accumulation type (`wide`): numbers are narrowed or widened.
+template <class Element>
+struct output_row
+{
+    using accumulator = accumulator_t<Element>;
+    void* data;
+    bool wide;
+
+    KOKKOS_FUNCTION void set(std::int64_t d, accumulator x) const
+    {
+        if (wide)
+            static_cast<accumulator*>(data)[d] = x;
+        else
+            static_cast<Element*>(data)[d] = static_cast<Element>(x);
+    }
+    KOKKOS_FUNCTION accumulator get(std::int64_t d) const
+    {
+        return wide ? static_cast<accumulator const*>(data)[d]
+                    : widen<accumulator>(static_cast<Element const*>(data)[d]);
+    }
+};
+
+/// An output of such rows.
 template <class Element>
 struct output_tensor
 {
-    using accumulator = accumulator_t<Element>;
     void* data = nullptr;
     bool wide = false;
     std::int64_t stride[3] = {0, 0, 0};
+    token_map map;
 
     KOKKOS_FUNCTION explicit operator bool() const { return data != nullptr; }
-    KOKKOS_FUNCTION void set(std::int64_t batch, std::int64_t token, std::int64_t head, std::int64_t d,
-                             accumulator x) const
+    KOKKOS_FUNCTION output_row<Element> row(std::int64_t sequence, std::int64_t token, std::int64_t head) const
     {
-        std::int64_t const at = batch * stride[0] + token * stride[1] + head * stride[2] + d;
-        if (wide)
-            static_cast<accumulator*>(data)[at] = x;
-        else
-            static_cast<Element*>(data)[at] = static_cast<Element>(x);
-    }
-    KOKKOS_FUNCTION accumulator get(std::int64_t batch, std::int64_t token, std::int64_t head, std::int64_t d) const
-    {
-        std::int64_t const at = batch * stride[0] + token * stride[1] + head * stride[2] + d;
-        return wide ? static_cast<accumulator const*>(data)[at]
-                    : widen<accumulator>(static_cast<Element const*>(data)[at]);
+        auto const at = map(sequence, token);
+        std::int64_t const first = at.batch * stride[0] + at.token * stride[1] + head * stride[2];
+        if (wide) return {static_cast<accumulator_t<Element>*>(data) + first, true};
+        return {static_cast<Element*>(data) + first, false};
     }
 };
 

@@ -23,13 +23,17 @@ struct summary_tensor
     void* values = nullptr;
     float* scales = nullptr;
     summary_storage storage = summary_storage::fp32;
-    std::int64_t head_dim = 0, key_heads = 0, blocks = 0;
+    std::int64_t head_dim = 0, key_heads = 0;
+    std::int64_t blocks = 0; ///< of a sequence, a slot or a page
     int sub_blocks = 1, vectors = 1;
+    token_map map; ///< in blocks
 
     /// Number of the vector `v` of sub-block `sub` among all vectors of all summaries.
-    KOKKOS_FUNCTION std::int64_t number(std::int64_t batch, std::int64_t block, std::int64_t head, int sub, int v) const
+    KOKKOS_FUNCTION std::int64_t number(std::int64_t sequence, std::int64_t block, std::int64_t head, int sub,
+                                        int v) const
     {
-        return (((batch * blocks + block) * key_heads + head) * sub_blocks + sub) * vectors + v;
+        auto const at = map(sequence, block);
+        return (((at.batch * blocks + at.token) * key_heads + head) * sub_blocks + sub) * vectors + v;
     }
 
     template <class Element>
@@ -84,31 +88,40 @@ summary_tensor summaries_of(State const& state)
     return s;
 }
 
+/// The same vector of a sequence's blocks from `block` on.
+template <class Element>
+struct summary_rows
+{
+    summary_tensor const& summary;
+    std::int64_t sequence, block, head;
+    int sub, vector;
+    KOKKOS_FUNCTION std::int64_t number(int j) const { return summary.number(sequence, block + j, head, sub, vector); }
+    KOKKOS_FUNCTION Element const* operator()(int j) const { return summary.template row<Element>(number(j)); }
+};
+
 /// Loads vector `v` of sub-block `sub` of `blocks` consecutive summaries as a transposed panel [head_dim][leading], and
 /// asks the cache for the same vector of the `following` blocks after these.
 template <class T, class Team>
-KOKKOS_FUNCTION void load_summary_panel(Team const& team, summary_tensor const& s, std::int64_t batch,
+KOKKOS_FUNCTION void load_summary_panel(Team const& team, summary_tensor const& s, std::int64_t sequence,
                                         std::int64_t first_block, int blocks, int following, std::int64_t head, int sub,
                                         int v, T* panel, int leading)
 {
     int const width = static_cast<int>(s.head_dim);
-    auto const number = [&](int j) { return s.number(batch, first_block + j, head, sub, v); };
-    auto const load = [&](auto const* values) {
-        std::int64_t const distance = (number(1) - number(0)) * width;
-        strided_rows const rows{values + number(0) * width, distance};
-        load_transposed(team, blocks, leading, width, rows, panel, leading, strided_rows{rows(blocks), distance},
-                        following);
+    auto const load = [&](auto const& rows) {
+        std::remove_cvref_t<decltype(rows)> const ahead{s, sequence, first_block + blocks, head, sub, v};
+        load_transposed(team, blocks, leading, width, rows, panel, leading, ahead, following);
     };
     if (s.storage == summary_storage::fp32)
-        load(static_cast<float const*>(s.values));
+        load(summary_rows<float>{s, sequence, first_block, head, sub, v});
     else if (s.storage == summary_storage::bf16)
-        load(static_cast<bfloat16 const*>(s.values));
+        load(summary_rows<bfloat16>{s, sequence, first_block, head, sub, v});
     else
     {
-        load(static_cast<std::int8_t const*>(s.values));
+        summary_rows<std::int8_t> const rows{s, sequence, first_block, head, sub, v};
+        load(rows);
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, width), [&](int d) {
             Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, blocks),
-                                 [&](int j) { panel[d * leading + j] *= static_cast<T>(s.scales[number(j)]); });
+                                 [&](int j) { panel[d * leading + j] *= static_cast<T>(s.scales[rows.number(j)]); });
         });
         team.team_barrier();
     }

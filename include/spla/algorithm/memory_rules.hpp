@@ -94,7 +94,7 @@ private:
         if (f) entries_[count_++] = {name, &f, written};
         return *this;
     }
-    static constexpr int most = 20; // query, key, value, output, all of attention_extras, state and workspace: 17
+    static constexpr int most = 24; // of a step with all of attention_extras: 21
     entry entries_[most];
     int count_ = 0;
 };

@@ -102,23 +102,26 @@ KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int columns, in
         for (int r0 = 0; r0 < columns; r0 += w)
         {
             bool const whole = r0 + w <= rows;
+            decltype(row(0)) from[w], next[w];
+            int const asked = ahead_rows - r0 < w ? ahead_rows - r0 : w;
+            for (int r = 0; whole && r < w; ++r) from[r] = row(r0 + r);
+            for (int r = 0; r < asked; ++r) next[r] = ahead(r0 + r);
             int d0 = 0;
             for (; whole && d0 + w <= width; d0 += w)
             {
-                KOKKOS_IF_ON_HOST(
-                    (if (d0 * static_cast<int>(sizeof(*row(0))) % cache_line ==
-                         0) for (int r = r0; r < r0 + w && r < ahead_rows; ++r) prefetch_line(ahead(r) + d0);))
+                bool const new_line = d0 * static_cast<int>(sizeof(*from[0])) % cache_line == 0;
+                KOKKOS_IF_ON_HOST((for (int r = 0; new_line && r < asked; ++r) prefetch_line(next[r] + d0);))
                 lanes<T, w> tile[w];
-                unrolled<w>([&](auto r) { tile[r] = load_lanes<T, w>(row(r0 + r) + d0); });
+                unrolled<w>([&](auto r) { tile[r] = load_lanes<T, w>(from[r] + d0); });
                 transpose(tile);
                 T* const into = to + static_cast<std::int64_t>(d0) * leading + r0;
                 unrolled<w>([&](auto d) { tile[d].store(into + static_cast<std::int64_t>(d) * leading); });
             }
             for (int r = r0; r < r0 + w; ++r)
             {
-                auto const* from = r < rows ? row(r) : nullptr;
+                auto const* one = r < rows ? row(r) : nullptr;
                 for (int d = d0; d < width; ++d)
-                    to[static_cast<std::int64_t>(d) * leading + r] = from ? widen<T>(from[d]) : T(0);
+                    to[static_cast<std::int64_t>(d) * leading + r] = one ? widen<T>(one[d]) : T(0);
             }
         }
     }

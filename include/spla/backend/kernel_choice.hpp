@@ -51,51 +51,23 @@ detail::list_tensor shared_list_of(State const& state)
     return l;
 }
 
-/// Sizes of the selection of L queries ending at M keys.
-template <class Metric, class FeatureMap>
-portable::selection_shape selection_shape_of(problem const& p, std::int64_t queries, std::int64_t keys,
-                                             options<Metric, FeatureMap> const& o)
-{
-    portable::selection_shape s;
-    s.batch = p.batch;
-    s.queries = queries;
-    s.keys = keys;
-    s.key_heads = p.key_heads;
-    s.group = static_cast<int>(p.group());
-    s.width = static_cast<int>(p.head_dim);
-    s.bounds = window_of(o);
-    s.share = o.share;
-    s.top_k = o.top_k;
-    s.kept = o.kept_keys;
-    s.top_p = o.top_p;
-    s.scale = o.scale.value_or(1.0 / std::sqrt(static_cast<double>(p.head_dim)));
-    s.first_tile = floor_divide(keys - queries, s.bounds.tile);
-    s.lists = tile_count(queries, keys, s.bounds.tile);
-    s.most_blocks = keys > 0 ? s.bounds.competing(keys - 1).count() : 0;
-    s.skip = 0;
-    return s;
-}
-
-/// Lists of queries that end at `keys`, from the state where a tile is under way, and the last list into the state.
-template <class Exec, class Element, class State, class Metric, class FeatureMap>
+/// Lists of a fixed batch, from the state where a tile is under way, and the last list into the state.
+template <class Metric, class Exec, class Element, class State>
 void make_lists(Exec const& exec, detail::tensor<Element const> const& query, detail::tensor<Element const> const& key,
-                State& state, portable::selection_shape shape, detail::list_tensor const& list,
-                options<Metric, FeatureMap> const&)
+                State& state, portable::selection_shape const& shape, detail::list_tensor const& list)
 {
-    bool const keeps = shape.share.kind == sharing_kind::first_query;
-    std::int64_t const heads = shape.batch * shape.key_heads;
-    if (keeps && (shape.keys - shape.queries) > 0 && (shape.keys - shape.queries) % shape.bounds.tile != 0)
-    {
+    detail::sequence const s = shape.sequences[0];
+    std::int64_t const heads = shape.sequences.count * shape.key_heads;
+    if (shape.resumes(s))
         portable::launch("spla::select::resume_list", exec, heads, 0,
                          portable::copy_list<Exec>{shared_list_of(state), list, 0, 0, shape.key_heads});
-        shape.skip = 1;
-    }
     portable::select_lists<Metric>(exec, query, key, detail::summaries_of(state), shape, list);
-    if (keeps && shape.keys > 0)
+    if (shape.share.kind == sharing_kind::first_query && s.keys > 0)
     {
-        portable::launch("spla::select::keep_list", exec, heads, 0,
-                         portable::copy_list<Exec>{list, shared_list_of(state), shape.lists - 1, 0, shape.key_heads});
-        state.shared_tile = (shape.keys - 1) / shape.bounds.tile;
+        portable::launch(
+            "spla::select::keep_list", exec, heads, 0,
+            portable::copy_list<Exec>{list, shared_list_of(state), shape.lists(s) - 1, 0, shape.key_heads});
+        state.shared_tile = (s.keys - 1) / shape.bounds.tile;
     }
 }
 
@@ -109,13 +81,15 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
     problem const& p = call.sizes;
     if (count <= 0 || p.batch == 0) return;
     auto const query = call.query.from_token(first, count);
-    portable::selection_shape const selection = selection_shape_of(p, count, keys, o);
+    detail::sequence_table const sequences{p.batch, count, keys};
+    portable::selection_shape const selection = detail::selection_shape_of(p, o, sequences);
     std::int64_t const tile0 = floor_divide(p.keys - p.queries, selection.bounds.tile);
-    detail::list_tensor list = call.given ? call.given.from_tile(selection.first_tile - tile0) : call.scratch_lists;
+    std::int64_t const passed = selection.first_tile(sequences[0]) - tile0;
+    detail::list_tensor list = call.given ? call.given.from_tile(passed) : call.scratch_lists;
     if (!call.given)
     {
-        if (call.returned) list = call.returned.from_tile(selection.first_tile - tile0);
-        make_lists<Exec, Element>(exec, query, call.key, state, selection, list, o);
+        if (call.returned) list = call.returned.from_tile(passed);
+        make_lists<Metric>(exec, query, call.key, state, selection, list);
     }
 
     portable::attention_kernel<Exec, FeatureMap, Element> kernel;
@@ -129,31 +103,25 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
     kernel.out = call.out.from_token(first);
     kernel.phi = o.feature_map;
     portable::attention_shape& s = kernel.shape;
-    s.batch = p.batch;
-    s.queries = count;
-    s.keys = keys;
-    s.key_heads = p.key_heads;
-    s.group = static_cast<int>(p.group());
-    s.width = static_cast<int>(p.head_dim);
-    s.residual_width = static_cast<int>(p.residual_width());
-    s.features = o.feature_map.features(s.residual_width);
-    s.value_dim = static_cast<int>(p.value_dim);
-    s.bounds = selection.bounds;
-    s.first_tile = selection.first_tile;
-    s.scale = selection.scale;
+    s = detail::attention_shape_of(p, o);
+    s.sequences = sequences;
     s.exact = exact;
     s.residual = residual;
     s.same_keys = call.residual_key.data == call.key.data && s.residual_width == s.width &&
                   std::equal(call.key.stride, call.key.stride + 3, call.residual_key.stride);
-    s.normalised = o.normalised;
-    s.mode = o.residual;
-    s.may_read_unselected = o.may_read_unselected;
     s.tokens_per_item = call.how.tokens_per_item;
-    s.runs = call.how.runs;
-    s.blocks_per_run = call.how.blocks_per_run;
-    if (call.how.runs > 1) kernel.partial = {call.partials, portable::partial_tensor<T>::numbers_per_row(p.value_dim)};
+    s.few_queries = call.how.decodes ? count : 0;
+    s.most_selected = call.how.list_capacity;
+    s.most_runs = call.how.runs;
+    detail::sequence const one = sequences[0]; // all are alike
+    kernel.items = {p.batch, s.tiles(one) * s.runs_of(one)};
+    kernel.partial = {call.partials,
+                      portable::partial_tensor<T>::numbers_per_row(p.value_dim),
+                      p.query_heads,
+                      call.how.runs,
+                      {p.batch, count}};
     kernel.scratch_bytes = kernel.carve(nullptr).bytes;
-    portable::launch("spla::attention", exec, p.batch * s.tiles() * s.runs * p.key_heads, kernel.scratch_bytes, kernel);
+    portable::launch("spla::attention", exec, p.batch * kernel.items.each * p.key_heads, kernel.scratch_bytes, kernel);
     if (call.how.runs > 1)
         portable::launch("spla::merge", exec, p.batch * count * p.query_heads, 0,
                          portable::merge_kernel<Exec, Element>{kernel.partial, kernel.out, s});

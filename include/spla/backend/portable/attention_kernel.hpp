@@ -14,6 +14,7 @@ struct attention_kernel : attention_token<Exec, FeatureMap, Element>
 {
     using tile_type = attention_tile<Exec, FeatureMap, Element>;
     using tile_type::columns;
+    using tile_type::items;
     using tile_type::key;
     using tile_type::leading;
     using tile_type::list;
@@ -32,10 +33,11 @@ struct attention_kernel : attention_token<Exec, FeatureMap, Element>
     KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
         std::int64_t const head = item % shape.key_heads;
-        std::int64_t const run = item / shape.key_heads % shape.runs;
-        std::int64_t const tile = item / shape.key_heads / shape.runs % shape.tiles();
-        std::int64_t const batch = item / shape.key_heads / shape.runs / shape.tiles();
-        block_range const queries = shape.tile_queries(tile);
+        auto const place = items.find(item / shape.key_heads);
+        if (place.sequence >= shape.sequences.count) return;
+        detail::sequence const s = shape.sequences[place.sequence];
+        std::int64_t const runs = shape.runs_of(s), run = place.item % runs;
+        block_range const queries = shape.tile_queries(s, place.item / runs);
         memory const m = this->carve(team_base(team, scratch_bytes));
         int const tokens = static_cast<int>(queries.count());
         int const rows = tokens * shape.group;
@@ -45,18 +47,17 @@ struct attention_kernel : attention_token<Exec, FeatureMap, Element>
         detail::fill(team, rows, m.sum, T(0));
         detail::fill(team, rows, m.denominator, T(0));
         detail::fill(team, rows, m.magnitude, T(0));
-        std::int64_t const position = shape.first_position() + queries.begin;
-        if (position >= 0) walk(team, m, batch, head, queries, run);
-        store(team, m, batch, head, queries.begin, tokens, run);
+        if (s.first_position() + queries.begin >= 0) walk(team, m, s, head, queries, run);
+        store(team, m, s, head, queries.begin, tokens, run);
     }
 
 private:
-    KOKKOS_FUNCTION void load_queries(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                                      std::int64_t first, int rows) const
+    KOKKOS_FUNCTION void load_queries(team_type const& team, memory const& m, detail::sequence const& s,
+                                      std::int64_t head, std::int64_t first, int rows) const
     {
         auto const row_of = [&](detail::tensor<Element const> const& q) {
-            return [&q, this, batch, head, first](int r) {
-                return q.row(batch, first + r / shape.group, head * shape.group + r % shape.group);
+            return [&q, this, &s, head, first](int r) {
+                return q.row(s.number, first + r / shape.group, head * shape.group + r % shape.group);
             };
         };
         if (shape.residual)
@@ -79,16 +80,18 @@ private:
 
     /// Opens the lists of the tile's tokens. Returns in counts: is everything competing selected, by all; does any sum
     /// the unselected directly.
-    KOKKOS_FUNCTION void open_lists(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                                    std::int64_t position, int tokens, block_range const& competing) const
+    KOKKOS_FUNCTION void open_lists(team_type const& team, memory const& m, detail::sequence const& s,
+                                    std::int64_t head, std::int64_t position, int tokens,
+                                    block_range const& competing) const
     {
+        std::int64_t const first_tile = floor_divide(s.first_position(), shape.bounds.tile);
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, tokens), [&](int t) {
             Kokkos::single(Kokkos::PerThread(team), [&] {
                 walk_token& token = m.token[t];
-                std::int64_t const tile = (position + t) / shape.bounds.tile - shape.first_tile;
-                token.list = list ? list.list(batch, tile, head) : nullptr;
+                std::int64_t const tile = (position + t) / shape.bounds.tile - first_tile;
+                token.list = list ? list.list(s.number, tile, head) : nullptr;
                 token.length =
-                    list ? static_cast<int>(Kokkos::min<std::int64_t>(list.length(batch, tile, head), list.capacity))
+                    list ? static_cast<int>(Kokkos::min<std::int64_t>(list.length(s.number, tile, head), list.capacity))
                          : 0;
                 open_walk(token, competing, shape.mode, shape.may_read_unselected);
             });
@@ -107,15 +110,15 @@ private:
     }
 
     /// Visits forced, selected and (direct mode) unselected blocks in ascending order: those of one run, or all.
-    KOKKOS_FUNCTION void walk(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+    KOKKOS_FUNCTION void walk(team_type const& team, memory const& m, detail::sequence const& s, std::int64_t head,
                               block_range const& queries, std::int64_t run) const
     {
         int const tokens = static_cast<int>(queries.count());
         int const rows = tokens * shape.group;
-        std::int64_t const position = shape.first_position() + queries.begin;
+        std::int64_t const position = s.first_position() + queries.begin;
         std::int64_t const own = position / shape.bounds.block;
         block_range const competing = shape.bounds.competing(position);
-        open_lists(team, m, batch, head, position, tokens, competing);
+        open_lists(team, m, s, head, position, tokens, competing);
         bool const all_complete = m.counts[0] != 0;
         bool const all_blocks = m.counts[1] != 0 && shape.residual;
         bool const adds_state = shape.residual && run == 0 && !all_complete;
@@ -130,30 +133,31 @@ private:
             return shape.exact && forced <= own ? forced : -1;
         };
         std::int64_t b = all_complete && !shape.exact ? -1 : following(-1);
-        for (std::int64_t skipped = 0; b >= 0 && skipped < run * shape.blocks_per_run; ++skipped) b = following(b);
-        int const block = static_cast<int>(shape.bounds.block);
-        if (b >= 0) this->prefetch(team, batch, head, b, 0, block);
-        if (adds_state) this->prefetch_state(team, batch, head, competing);
-        load_queries(team, m, batch, head, queries.begin, rows);
+        bool const in_runs = shape.runs_of(s) > 1;
+        for (std::int64_t skipped = 0; b >= 0 && skipped < run * blocks_per_run; ++skipped) b = following(b);
+        if (b >= 0) this->prefetch(team, s, head, b);
+        if (adds_state) this->prefetch_state(team, s, head, competing);
+        load_queries(team, m, s, head, queries.begin, rows);
+        bool const by_token = this->one_token(shape.tokens_of(s));
         for (int n = 1; b >= 0; ++n)
         {
-            bool const last = shape.blocks_per_run > 0 && n == shape.blocks_per_run;
+            bool const last = in_runs && n == blocks_per_run;
             std::int64_t const next = last ? -1 : following(b);
             team.team_barrier(); // all have looked before a visit moves the cursors
-            if (this->one_token())
+            if (by_token)
             {
-                this->visit_by_token(team, m, batch, head, b, next, position, competing);
+                this->visit_by_token(team, m, s, head, b, next, position, competing);
                 b = next;
                 continue;
             }
-            if (next >= 0) this->prefetch(team, batch, head, next, 0, block);
+            if (next >= 0) this->prefetch(team, s, head, next);
             if (competing.contains(b))
-                visit(team, m, batch, head, competing, b, tokens);
+                visit(team, m, s, head, competing, b, tokens);
             else
-                attend_all(team, m, batch, head, b, position, rows);
+                attend_all(team, m, s, head, b, position, rows);
             b = next;
         }
-        if (adds_state) this->add_state(team, m, batch, head, competing, tokens);
+        if (adds_state) this->add_state(team, m, s, head, competing, tokens);
     }
 
     /// The next block above `last` that any token of the tile wants; -1 at the end. Every thread finds the same.
@@ -173,7 +177,7 @@ private:
 
     /// One competing block: rows that selected it attend to it and subtract it; rows in direct mode that did not, add
     /// it.
-    KOKKOS_FUNCTION void visit(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+    KOKKOS_FUNCTION void visit(team_type const& team, memory const& m, detail::sequence const& s, std::int64_t head,
                                block_range const& competing, std::int64_t b, int tokens) const
     {
         Kokkos::single(Kokkos::PerTeam(team), [&] {
@@ -198,19 +202,19 @@ private:
         int const add = shape.residual ? m.counts[2] : 0;
         int const keys = static_cast<int>(shape.bounds.block); // a competing block is complete
         if (attend + add == 0) return;
-        auto const values = this->load_values(team, m, batch, head, b, keys);
+        auto const values = this->load_values(team, m, s, head, b, keys, false);
         if (shape.exact && attend > 0)
         {
-            this->load_keys(team, m, key, shape.width, batch, head, b, keys);
+            this->load_keys(team, m, key, shape.width, s, head, b, keys);
             this->attend_rows(team, m, values, attend, m.attend, keys);
         }
         if (subtract + add == 0) return;
         if (!(shape.same_keys && shape.exact && attend > 0)) // else they are loaded already
-            this->load_keys(team, m, residual_key, shape.residual_width, batch, head, b, keys);
+            this->load_keys(team, m, residual_key, shape.residual_width, s, head, b, keys);
         detail::apply_feature_map(team, phi, leading(), shape.residual_width, m.keys, m.key_features, leading());
         int const rows = tokens * shape.group;
         // State form pays where every row of a large tile selected the block: F Dv / (F + Dv) rows (spec section 4).
-        if (shape.runs == 1 && subtract == rows &&
+        if (shape.runs_of(s) == 1 && subtract == rows &&
             static_cast<std::int64_t>(rows) * (shape.features + shape.value_dim) >
                 static_cast<std::int64_t>(shape.features) * shape.value_dim)
             this->subtract_block_state(team, m, values, keys);
@@ -220,14 +224,14 @@ private:
     }
 
     /// A forced block: every row attends, in the own block to the keys up to its own position.
-    KOKKOS_FUNCTION void attend_all(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                                    std::int64_t b, std::int64_t position, int rows) const
+    KOKKOS_FUNCTION void attend_all(team_type const& team, memory const& m, detail::sequence const& s,
+                                    std::int64_t head, std::int64_t b, std::int64_t position, int rows) const
     {
         std::int64_t const begin = b * shape.bounds.block;
         std::int64_t const last = position + rows / shape.group - 1;
         int const keys = static_cast<int>(Kokkos::min(begin + shape.bounds.block, last + 1) - begin);
-        auto const values = this->load_values(team, m, batch, head, b, keys);
-        this->load_keys(team, m, key, shape.width, batch, head, b, keys);
+        auto const values = this->load_values(team, m, s, head, b, keys, false);
+        this->load_keys(team, m, key, shape.width, s, head, b, keys);
         if (position >= begin + keys - 1)
         {
             this->attend_rows(team, m, values, rows, nullptr, keys);
@@ -248,18 +252,18 @@ private:
     }
 
     /// Finished rows to the outputs, or a run's rows to the workspace.
-    KOKKOS_FUNCTION void store(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+    KOKKOS_FUNCTION void store(team_type const& team, memory const& m, detail::sequence const& s, std::int64_t head,
                                std::int64_t first_query, int tokens, std::int64_t run) const
     {
+        bool const in_runs = shape.runs_of(s) > 1;
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, tokens * shape.group), [&](int r) {
             std::int64_t const token = first_query + r / shape.group;
             std::int64_t const query_head = head * shape.group + r % shape.group;
             T* const o = m.output + static_cast<std::int64_t>(r) * columns();
             T* const residual = m.residual + static_cast<std::int64_t>(r) * columns();
-            if (partial.data)
+            if (in_runs)
             {
-                std::int64_t const heads = shape.key_heads * shape.group;
-                T* const row = partial.row(((batch * shape.queries + token) * heads + query_head) * shape.runs + run);
+                T* const row = partial.row(s, token, query_head, run);
                 Kokkos::single(Kokkos::PerThread(team), [&] {
                     row[0] = m.largest[r], row[1] = m.sum[r], row[2] = m.denominator[r], row[3] = m.magnitude[r];
                 });
@@ -275,7 +279,7 @@ private:
                 o[d] *= inverse;
                 residual[d] *= factor;
             });
-            out.store(team, shape.exact, shape.residual, batch, token, query_head, shape.value_dim, o, residual,
+            out.store(team, shape.exact, shape.residual, s.number, token, query_head, shape.value_dim, o, residual,
                       m.largest[r] + Kokkos::log(m.sum[r]));
         });
     }

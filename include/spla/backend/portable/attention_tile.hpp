@@ -23,6 +23,7 @@ struct attention_tile
     partial_tensor<T> partial;
     FeatureMap phi;
     attention_shape shape;
+    detail::item_table items; ///< tiles, each in its runs
     std::int64_t scratch_bytes = 0;
 
     struct memory
@@ -42,9 +43,9 @@ struct attention_tile
     };
 
     /// An item is one token with few heads, on a CPU: a decode step (see attention_token).
-    KOKKOS_FUNCTION bool one_token() const
+    KOKKOS_FUNCTION bool one_token(int tokens) const
     {
-        return detail::runs_on_host<Exec> && shape.tokens_per_item == 1 && shape.group <= 16;
+        return detail::runs_on_host<Exec> && tokens == 1 && shape.group <= 16;
     }
     KOKKOS_FUNCTION int leading() const { return static_cast<int>(detail::padded<Exec, T>(shape.bounds.block)); }
     KOKKOS_FUNCTION int columns() const { return static_cast<int>((shape.value_dim + 15) / 16 * 16); }
@@ -62,7 +63,7 @@ struct attention_tile
         m.key_features = c.take<T>(f * Kokkos::max<std::int64_t>(leading(), padded_rows));
         m.values = c.take<T>(shape.bounds.block * columns());
         m.logits = c.take<T>(rows * leading());
-        m.products = c.take<T>(one_token() ? rows * leading() : 0);
+        m.products = c.take<T>(one_token(1) ? shape.group * leading() : 0);
         m.output = c.take<T>(rows * columns());
         m.residual = c.take<T>(rows * columns());
         m.largest = c.take<T>(rows);
@@ -81,22 +82,22 @@ struct attention_tile
         return m;
     }
 
-    /// Asks the cache for keys [first, first + count) of a block that is visited next.
-    KOKKOS_FUNCTION void prefetch(team_type const& team, std::int64_t batch, std::int64_t head, std::int64_t b,
-                                  int first, int count) const
+    /// Asks the cache for a block that is visited next.
+    KOKKOS_FUNCTION void prefetch(team_type const& team, detail::sequence const& s, std::int64_t head,
+                                  std::int64_t b) const
     {
-        std::int64_t const token = b * shape.bounds.block + first;
-        int const keys = static_cast<int>(Kokkos::min<std::int64_t>(count, shape.keys - token));
-        if (shape.exact) detail::prefetch_rows(team, keys, shape.width, key.rows(batch, token, head));
+        std::int64_t const token = b * shape.bounds.block;
+        int const keys = static_cast<int>(Kokkos::min(shape.bounds.block, s.keys - token));
+        if (shape.exact) detail::prefetch_rows(team, keys, shape.width, key.rows(s.number, token, head));
         if (shape.residual && !(shape.exact && shape.same_keys))
-            detail::prefetch_rows(team, keys, shape.residual_width, residual_key.rows(batch, token, head));
-        detail::prefetch_rows(team, keys, shape.value_dim, value.rows(batch, token, head));
+            detail::prefetch_rows(team, keys, shape.residual_width, residual_key.rows(s.number, token, head));
+        detail::prefetch_rows(team, keys, shape.value_dim, value.rows(s.number, token, head));
     }
 
-    KOKKOS_FUNCTION void prefetch_state(team_type const& team, std::int64_t batch, std::int64_t head,
+    KOKKOS_FUNCTION void prefetch_state(team_type const& team, detail::sequence const& s, std::int64_t head,
                                         block_range const& competing) const
     {
-        T const* const matrix = state.matrix(batch, head, competing.end);
+        T const* const matrix = state.matrix(s, head, competing.end);
         detail::prefetch_rows(team, shape.features, columns(), detail::strided_rows<T const>{matrix, columns()});
     }
 
@@ -106,21 +107,22 @@ struct attention_tile
         T const* data;
         std::int64_t leading;
     };
-    KOKKOS_FUNCTION value_rows load_values(team_type const& team, memory const& m, std::int64_t batch,
-                                           std::int64_t head, std::int64_t b, int keys) const
+    KOKKOS_FUNCTION value_rows load_values(team_type const& team, memory const& m, detail::sequence const& s,
+                                           std::int64_t head, std::int64_t b, int keys, bool few_rows) const
     {
         std::int64_t const token = b * shape.bounds.block;
         // Few rows read each value too seldom to pay for a copy.
         if constexpr (std::is_same_v<Element, T>)
-            if (one_token() && shape.value_dim == columns()) return {value.row(batch, token, head), value.stride[1]};
-        detail::load_panel(team, keys, shape.value_dim, value.rows(batch, token, head), T(1), m.values, columns());
+            if (few_rows && shape.value_dim == columns()) return {value.row(s.number, token, head), value.stride[1]};
+        detail::load_panel(team, keys, shape.value_dim, value.rows(s.number, token, head), T(1), m.values, columns());
         return {m.values, columns()};
     }
     KOKKOS_FUNCTION void load_keys(team_type const& team, memory const& m, detail::tensor<Element const> const& from,
-                                   int width, std::int64_t batch, std::int64_t head, std::int64_t b, int keys) const
+                                   int width, detail::sequence const& s, std::int64_t head, std::int64_t b,
+                                   int keys) const
     {
         std::int64_t const token = b * shape.bounds.block;
-        detail::load_transposed(team, keys, width, from.rows(batch, token, head), m.keys, leading());
+        detail::load_transposed(team, keys, width, from.rows(s.number, token, head), m.keys, leading());
     }
 
     /// Exact attention of the indexed rows to `keys` keys that all of them see; keys and values are loaded.
@@ -223,7 +225,7 @@ struct attention_tile
     }
 
     /// R += phi(q) S for rows that subtract, S the prefix state of the tile's window less its own subtracted state.
-    KOKKOS_FUNCTION void add_state(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
+    KOKKOS_FUNCTION void add_state(team_type const& team, memory const& m, detail::sequence const& s, std::int64_t head,
                                    block_range const& competing, int tokens) const
     {
         Kokkos::single(Kokkos::PerTeam(team), [&] {
@@ -236,8 +238,8 @@ struct attention_tile
         team.team_barrier();
         int const rows = m.counts[1];
         if (rows == 0) return;
-        T const* matrix = state.matrix(batch, head, competing.end);
-        T const* normaliser = shape.normalised ? state.normaliser(batch, head, competing.end) : nullptr;
+        T const* matrix = state.matrix(s, head, competing.end);
+        T const* normaliser = shape.normalised ? state.normaliser(s, head, competing.end) : nullptr;
         bool const own = m.counts[3] != 0;
         if (own)
         {

@@ -20,8 +20,8 @@ struct attention_token : attention_tile<Exec, FeatureMap, Element>
     using typename tile_type::team_type;
 
     /// Block b for the one token of m.token at `position`, which all rows share; `next` (-1: none) is visited after it.
-    KOKKOS_FUNCTION void visit_by_token(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                                        std::int64_t b, std::int64_t next, std::int64_t position,
+    KOKKOS_FUNCTION void visit_by_token(team_type const& team, memory const& m, detail::sequence const& sequence,
+                                        std::int64_t head, std::int64_t b, std::int64_t next, std::int64_t position,
                                         block_range const& competing) const
     {
         constexpr int pack = native_lanes<T>, stripe = 2 * pack;
@@ -34,9 +34,11 @@ struct attention_token : attention_tile<Exec, FeatureMap, Element>
         std::int64_t const first = b * shape.bounds.block;
         int const keys = static_cast<int>(Kokkos::min(shape.bounds.block, position + 1 - first)); // none after it
         int const rows = shape.group;
-        std::int64_t const next_first = next * shape.bounds.block;
+        std::int64_t const next_first = next < 0 ? first : next * shape.bounds.block;
         int const next_keys =
             next < 0 ? 0 : static_cast<int>(Kokkos::min(shape.bounds.block, position + 1 - next_first));
+        auto const values_here = this->value.rows(sequence.number, first, head);
+        auto const values_next = this->value.rows(sequence.number, next_first, head);
         for (int s = 0; s < keys; s += stripe)
         {
             int const columns = Kokkos::min(stripe, leading() - s);
@@ -45,15 +47,15 @@ struct attention_token : attention_tile<Exec, FeatureMap, Element>
                 int const end = Kokkos::min(asked + count, s + stripe);
                 using detail::cache_level;
                 detail::prefetch_rows<cache_level::first>(team, Kokkos::min(end, keys) - asked, shape.value_dim,
-                                                          this->value.rows(batch, first + asked, head));
+                                                          values_here.from(asked));
                 detail::prefetch_rows(team, Kokkos::min(end, next_keys) - asked, shape.value_dim,
-                                      this->value.rows(batch, next_first + asked, head));
+                                      values_next.from(asked));
                 asked = end;
             };
             auto const load = [&](detail::tensor<Element const> const& from, int width) {
                 detail::load_transposed(team, Kokkos::min(columns, keys - s), columns, width,
-                                        from.rows(batch, first + s, head), m.keys, columns,
-                                        from.rows(batch, next_first + s, head), next_keys - s);
+                                        from.rows(sequence.number, first, head).from(s), m.keys, columns,
+                                        from.rows(sequence.number, next_first, head).from(s), next_keys - s);
             };
             auto const multiply = [&](T const* query, int width, T const* panel, T* products) {
                 ask(2);
@@ -79,7 +81,7 @@ struct attention_token : attention_tile<Exec, FeatureMap, Element>
             }
             ask(stripe);
         }
-        auto const values = this->load_values(team, m, batch, head, b, keys);
+        auto const values = this->load_values(team, m, sequence, head, b, keys, true);
         if (attends) this->absorb_rows(team, m, values, rows, nullptr, keys);
         if (subtracts || adds)
             this->sum_products(team, m, values, m.products, rows, nullptr, keys, subtracts ? T(-1) : T(1));

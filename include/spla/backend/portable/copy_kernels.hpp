@@ -26,7 +26,31 @@ struct copy_tokens
     }
 };
 
-/// One work item a (batch, key head): the list of tile `from_tile` of one set of lists to tile `to_tile` of another.
+/// New tokens of a step, packed, into the cache: one work item a row.
+template <class Exec, class Element>
+struct copy_batch_tokens
+{
+    detail::tensor<Element const> from;
+    detail::tensor<Element> to;
+    detail::sequence_table sequences;
+
+    KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
+    {
+        std::int64_t const head = item % from.extent[2], row = item / from.extent[2];
+        auto const place = detail::item_table{sequences.count, 0, sequences.offsets}.find(row);
+        if (place.sequence >= sequences.count) return;
+        detail::sequence const s = sequences[place.sequence];
+        std::int64_t const token = s.first_position() + place.item;
+        if (place.item < 0 || place.item >= s.queries || !to.map.holds(s.number, token)) return;
+        Element const* const source = from.row(0, row, head);
+        Element* const target = to.row(s.number, token, head);
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, from.extent[3]),
+                             [&](std::int64_t d) { target[d] = source[d]; });
+    }
+};
+
+/// One work item a sequence and key head: the list of tile `from_tile` of one set of lists to tile `to_tile` of
+/// another.
 template <class Exec>
 struct copy_list
 {
@@ -35,13 +59,8 @@ struct copy_list
 
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
-        std::int64_t const head = item % key_heads, batch = item / key_heads;
-        std::int32_t const length = from.length(batch, from_tile, head);
-        std::int32_t const* const source = from.list(batch, from_tile, head);
-        std::int32_t* const target = to.list(batch, to_tile, head);
-        Kokkos::single(Kokkos::PerTeam(team), [&] { to.length(batch, to_tile, head) = length; });
-        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, to.capacity),
-                             [&](std::int64_t j) { target[j] = j < length ? source[j] : -1; });
+        std::int64_t const head = item % key_heads, sequence = item / key_heads;
+        detail::copy(team, from, sequence, from_tile, to, sequence, to_tile, head);
     }
 };
 
@@ -61,15 +80,14 @@ struct combine_kernel
         std::int64_t const head = row % heads, token = row / heads % queries;
         std::int64_t const batch = row / heads / queries;
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, 1), [&](int) {
-            auto const inverse_rms = [&](detail::output_tensor<Element> const& x) {
-                return rule.inverse_rms([&](int d) { return x.get(batch, token, head, d); }, value_dim);
+            auto const o = sparse.row(batch, token, head), r = residual.row(batch, token, head);
+            auto const to = output.row(batch, token, head);
+            auto const inverse_rms = [&](detail::output_row<Element> const& x) {
+                return rule.inverse_rms([&](int d) { return x.get(d); }, value_dim);
             };
-            T const scale_o = inverse_rms(sparse), scale_r = inverse_rms(residual);
-            Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, value_dim), [&](int d) {
-                output.set(batch, token, head, d,
-                           rule(head, d, sparse.get(batch, token, head, d), scale_o,
-                                residual.get(batch, token, head, d), scale_r));
-            });
+            T const scale_o = inverse_rms(o), scale_r = inverse_rms(r);
+            Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, value_dim),
+                                 [&](int d) { to.set(d, rule(head, d, o.get(d), scale_o, r.get(d), scale_r)); });
         });
     }
 };

@@ -17,23 +17,29 @@ struct merge_kernel
     attention_outputs<Element> out;
     attention_shape shape;
 
-    KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t number) const
+    /// One work item a decoded token and query head.
+    KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
-        std::int64_t const heads = shape.key_heads * shape.group;
+        std::int64_t const head = item % partial.heads;
+        auto const place = partial.tokens.find(item / partial.heads);
+        if (place.sequence >= shape.sequences.count) return;
+        detail::sequence const s = shape.sequences[place.sequence];
+        std::int64_t const runs = shape.runs_of(s);
+        if (runs == 1) return; // stored already
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, 1), [&](int) {
-            T* const first = partial.row(number * shape.runs);
+            T* const first = partial.row(s, place.item, head, 0);
             T* const o = first + 4;
             T* const r = o + shape.value_dim;
             T largest = first[0];
-            for (int run = 1; run < shape.runs; ++run)
+            for (std::int64_t run = 1; run < runs; ++run)
             {
-                T const other = partial.row(number * shape.runs + run)[0];
+                T const other = partial.row(s, place.item, head, run)[0];
                 largest = other > largest ? other : largest;
             }
             T sum = T(0), denominator = T(0), magnitude = T(0);
-            for (int run = 0; run < shape.runs; ++run)
+            for (std::int64_t run = 0; run < runs; ++run)
             {
-                T* const row = partial.row(number * shape.runs + run);
+                T* const row = partial.row(s, place.item, head, run);
                 // An empty run has sum 0 and largest -infinity; a NaN logit shows in the sum.
                 T const factor = row[1] == T(0) ? T(0) : exp(row[0] - largest);
                 sum += row[1] * factor;
@@ -52,8 +58,8 @@ struct merge_kernel
                 o[d] *= inverse;
                 r[d] *= factor;
             });
-            out.store(team, shape.exact, shape.residual, number / heads / shape.queries, number / heads % shape.queries,
-                      number % heads, shape.value_dim, o, r, largest + Kokkos::log(sum));
+            out.store(team, shape.exact, shape.residual, s.number, place.item, head, shape.value_dim, o, r,
+                      largest + Kokkos::log(sum));
         });
     }
 };

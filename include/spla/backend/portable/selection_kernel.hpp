@@ -12,16 +12,30 @@ namespace spla::portable
 /// Which lists one call of select makes, and from which queries.
 struct selection_shape
 {
-    std::int64_t batch, queries, keys, key_heads;
+    detail::sequence_table sequences;
+    std::int64_t key_heads;
     int group, width;
     window bounds;
     sharing share;
     int top_k, kept;
     double top_p, scale;
-    std::int64_t first_tile;  ///< tile number (position / T) of the call's first list
-    std::int64_t lists;       ///< tiles of the call
     std::int64_t most_blocks; ///< most competing blocks of any list of the call
-    std::int64_t skip;        ///< lists at the start that are not made here (taken from the state)
+
+    /// Tile number (position / T) of a sequence's first list.
+    KOKKOS_FUNCTION std::int64_t first_tile(detail::sequence const& s) const
+    {
+        return floor_divide(s.first_position(), bounds.tile);
+    }
+    KOKKOS_FUNCTION std::int64_t lists(detail::sequence const& s) const
+    {
+        return tile_count(s.queries, s.keys, bounds.tile);
+    }
+    /// The sequence's first tile is under way: its list is the state's.
+    KOKKOS_FUNCTION bool resumes(detail::sequence const& s) const
+    {
+        return share.kind == sharing_kind::first_query && s.first_position() > 0 &&
+               s.first_position() % bounds.tile != 0;
+    }
 };
 
 /// Scores, normalises, sums over the group and selects (spec section 2): one work item is a run of lists and a key
@@ -36,6 +50,7 @@ struct selection_kernel
     detail::summary_tensor summary;
     detail::list_tensor list;
     selection_shape shape;
+    detail::item_table items; ///< runs of lists_per_item
     int lists_per_item = 1, most_rows = 1;
     std::int64_t scratch_bytes = 0;
 
@@ -71,40 +86,40 @@ struct selection_kernel
     }
 
     /// Position of the tile's first query that this call holds; lists before position 0 have none (negative).
-    KOKKOS_FUNCTION std::int64_t first_position(std::int64_t tile) const
+    KOKKOS_FUNCTION std::int64_t first_position(detail::sequence const& s, std::int64_t tile) const
     {
-        std::int64_t const start = (shape.first_tile + tile) * shape.bounds.tile;
-        std::int64_t const begin = shape.keys - shape.queries;
-        return start > begin ? start : begin;
+        std::int64_t const start = (shape.first_tile(s) + tile) * shape.bounds.tile;
+        return start > s.first_position() ? start : s.first_position();
     }
 
     KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
-        std::int64_t const runs = (shape.lists - shape.skip + lists_per_item - 1) / lists_per_item;
         std::int64_t const head = item % shape.key_heads;
-        std::int64_t const run = item / shape.key_heads % runs;
-        std::int64_t const batch = item / shape.key_heads / runs;
-        std::int64_t const first = shape.skip + run * lists_per_item;
-        int const count = static_cast<int>(Kokkos::min<std::int64_t>(lists_per_item, shape.lists - first));
+        auto const place = items.find(item / shape.key_heads);
+        if (place.sequence >= shape.sequences.count) return;
+        detail::sequence const s = shape.sequences[place.sequence];
+        std::int64_t const first = (shape.resumes(s) ? 1 : 0) + place.item * lists_per_item;
+        int const count = static_cast<int>(Kokkos::min<std::int64_t>(lists_per_item, shape.lists(s) - first));
+        if (count <= 0) return;
         memory const m = carve(team_base(team, scratch_bytes));
 
         // Later lists have no fewer competing blocks, so the last decides whether anything must be scored.
-        block_range const last = shape.bounds.competing(first_position(first + count - 1));
+        block_range const last = shape.bounds.competing(first_position(s, first + count - 1));
         bool const scored = last.count() > shape.top_k || (shape.top_p < 1.0 && last.count() > 0);
         if (scored && shape.top_k > 0)
         {
             detail::fill(team, lists_per_item * m.blocks, m.group_mass, 0.0f);
             if (shape.share.kind == sharing_kind::tile_sum)
-                score_tile(team, m, batch, head, first);
+                score_tile(team, m, s, head, first);
             else
-                score_lists(team, m, batch, head, first, count);
+                score_lists(team, m, s, head, first, count);
         }
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, count), [&](int t) {
-            block_range const range = shape.bounds.competing(first_position(first + t));
+            block_range const range = shape.bounds.competing(first_position(s, first + t));
             int const length = detail::select_blocks(
                 team, m.group_mass + t * m.blocks, static_cast<int>(range.count()), shape.top_k, shape.top_p,
-                range.begin, list.list(batch, first + t, head), static_cast<int>(list.capacity));
-            Kokkos::single(Kokkos::PerThread(team), [&] { list.length(batch, first + t, head) = length; });
+                range.begin, list.list(s.number, first + t, head), static_cast<int>(list.capacity));
+            Kokkos::single(Kokkos::PerThread(team), [&] { list.length(s.number, first + t, head) = length; });
         });
     }
 
@@ -121,23 +136,23 @@ private:
     };
 
     /// One scoring query a list: the first that the call holds.
-    KOKKOS_FUNCTION void score_lists(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                                     std::int64_t first, int count) const
+    KOKKOS_FUNCTION void score_lists(team_type const& team, memory const& m, detail::sequence const& s,
+                                     std::int64_t head, std::int64_t first, int count) const
     {
         std::int64_t const tile = shape.bounds.tile;
-        positions const position{(shape.first_tile + first) * tile, tile, shape.keys - shape.queries};
-        score_rows(team, m, batch, head, count, position);
+        positions const position{(shape.first_tile(s) + first) * tile, tile, s.first_position()};
+        score_rows(team, m, s, head, count, position);
         add_group_masses(team, m, 0, count, position, m.blocks);
     }
 
     /// The scoring queries of one tile, in runs that fit the rows; masses summed over them in ascending order.
-    KOKKOS_FUNCTION void score_tile(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                                    std::int64_t tile) const
+    KOKKOS_FUNCTION void score_tile(team_type const& team, memory const& m, detail::sequence const& s,
+                                    std::int64_t head, std::int64_t tile) const
     {
-        std::int64_t const start = (shape.first_tile + tile) * shape.bounds.tile;
-        std::int64_t const begin = first_position(tile);
+        std::int64_t const start = (shape.first_tile(s) + tile) * shape.bounds.tile;
+        std::int64_t const begin = first_position(s, tile);
         if (begin < 0) return;
-        std::int64_t const end = Kokkos::min(start + shape.bounds.tile, shape.keys);
+        std::int64_t const end = Kokkos::min(start + shape.bounds.tile, s.keys);
         std::int64_t const every = shape.share.score_every;
         std::int64_t scoring = start + (begin - start + every - 1) / every * every;
         if (scoring >= end) scoring = begin;
@@ -146,14 +161,14 @@ private:
         {
             int const count = static_cast<int>(Kokkos::min<std::int64_t>(at_once, (end - scoring + every - 1) / every));
             positions const position{scoring, every, begin};
-            score_rows(team, m, batch, head, count, position);
+            score_rows(team, m, s, head, count, position);
             for (int t = 0; t < count; ++t) add_group_masses(team, m, t, 1, {position(t), 0, begin}, 0);
         }
     }
 
     /// mass[row][block] and reference[row][panel] for the rows (query t, head of the group) of `count` queries.
-    KOKKOS_FUNCTION void score_rows(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                                    int count, positions const& position) const
+    KOKKOS_FUNCTION void score_rows(team_type const& team, memory const& m, detail::sequence const& s,
+                                    std::int64_t head, int count, positions const& position) const
     {
         constexpr int panel = detail::score_panel;
         int const rows = count * shape.group;
@@ -163,9 +178,8 @@ private:
             return static_cast<int>(Kokkos::min<std::int64_t>(panel, last.end - b));
         };
         auto const row = [&](int r) {
-            std::int64_t const p = position(r / shape.group);
-            std::int64_t const q = p - (shape.keys - shape.queries);
-            return query.row(batch, q > 0 ? q : 0, head * shape.group + r % shape.group);
+            std::int64_t const q = position(r / shape.group) - s.first_position();
+            return query.row(s.number, q > 0 ? q : 0, head * shape.group + r % shape.group);
         };
         detail::load_panel(team, rows, width, row, static_cast<T>(shape.scale), m.score.query, width);
         if constexpr (Metric::covariance == covariance_kind::diagonal)
@@ -181,10 +195,10 @@ private:
             std::int64_t const b = last.begin + p * panel;
             int const blocks = panel_blocks(b);
             if constexpr (Metric::reads_keys)
-                exact_logits(team, m, batch, head, b, blocks, rows);
+                exact_logits(team, m, s, head, b, blocks, rows);
             else
-                detail::score_parts<Metric>(team, summary, shape.kept, batch, head, b, blocks, panel_blocks(b + blocks),
-                                            rows, m.score);
+                detail::score_parts<Metric>(team, summary, shape.kept, s.number, head, b, blocks,
+                                            panel_blocks(b + blocks), rows, m.score);
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int r) {
                 // A row's reference may depend on its own competing blocks alone.
                 std::int64_t const own = shape.bounds.competing(position(r / shape.group)).end - b;
@@ -202,14 +216,14 @@ private:
     }
 
     /// The oracle: logits[row][j] = log sum exp of the true logits of block b + j.
-    KOKKOS_FUNCTION void exact_logits(team_type const& team, memory const& m, std::int64_t batch, std::int64_t head,
-                                      std::int64_t b, int blocks, int rows) const
+    KOKKOS_FUNCTION void exact_logits(team_type const& team, memory const& m, detail::sequence const& s,
+                                      std::int64_t head, std::int64_t b, int blocks, int rows) const
     {
         int const block = static_cast<int>(shape.bounds.block);
         int const leading = static_cast<int>(detail::padded<Exec, T>(block));
         for (int j = 0; j < blocks; ++j)
         {
-            detail::load_transposed(team, block, shape.width, key.rows(batch, (b + j) * block, head), m.score.panel,
+            detail::load_transposed(team, block, shape.width, key.rows(s.number, (b + j) * block, head), m.score.panel,
                                     leading);
             detail::multiply<detail::product::set>(
                 team, rows, shape.width, leading, detail::row_set<T const>{m.score.query, shape.width},
@@ -281,19 +295,31 @@ int selection_queries(selection_shape const& shape)
     return static_cast<int>(Kokkos::max<std::int64_t>(1, rows / shape.group));
 }
 
+/// The kernel of these sizes, without its tensors.
+template <class Exec, class Metric, class Element>
+selection_kernel<Exec, Metric, Element> make_selection(selection_shape const& shape)
+{
+    selection_kernel<Exec, Metric, Element> kernel;
+    kernel.shape = shape;
+    int const queries = selection_queries<Exec, accumulator_t<Element>>(shape);
+    kernel.lists_per_item = shape.share.kind == sharing_kind::tile_sum ? 1 : queries;
+    kernel.most_rows = queries * shape.group;
+    return kernel;
+}
+
 template <class Metric, class Exec, class Element>
 void select_lists(Exec const& exec, detail::tensor<Element const> const& query,
                   detail::tensor<Element const> const& key, detail::summary_tensor const& summary,
                   selection_shape const& shape, detail::list_tensor const& list)
 {
-    using T = accumulator_t<Element>;
-    selection_kernel<Exec, Metric, Element> kernel{query, key, summary, list, shape};
-    int const queries = selection_queries<Exec, T>(shape);
-    kernel.lists_per_item = shape.share.kind == sharing_kind::tile_sum ? 1 : queries;
-    kernel.most_rows = queries * shape.group;
+    auto kernel = make_selection<Exec, Metric, Element>(shape);
+    kernel.query = query, kernel.key = key, kernel.summary = summary, kernel.list = list;
     kernel.scratch_bytes = kernel.carve(nullptr).bytes;
-    std::int64_t const runs = ceil_divide(shape.lists - shape.skip, kernel.lists_per_item);
-    launch("spla::select", exec, shape.batch * runs * shape.key_heads, kernel.scratch_bytes, kernel);
+    detail::sequence const s = shape.sequences[0]; // all are alike
+    kernel.items = {shape.sequences.count,
+                    ceil_divide(shape.lists(s) - (shape.resumes(s) ? 1 : 0), kernel.lists_per_item)};
+    launch("spla::select", exec, shape.sequences.count * kernel.items.each * shape.key_heads, kernel.scratch_bytes,
+           kernel);
 }
 
 } // namespace spla::portable

@@ -8,28 +8,68 @@
 namespace spla::portable
 {
 
-/// The linear state of one sequence state as kernels see it: F x Dv matrices (rows padded) and F vectors.
+/// End of the linear state (the first block that is not in it) before and after the queries of a sequence.
+KOKKOS_INLINE_FUNCTION std::int64_t end_before(window const& bounds, detail::sequence const& s)
+{
+    return s.first_position() > 0 ? bounds.state_end(s.first_position() - 1) : bounds.sink_blocks;
+}
+KOKKOS_INLINE_FUNCTION std::int64_t end_after(window const& bounds, detail::sequence const& s)
+{
+    return s.keys > 0 ? bounds.state_end(s.keys - 1) : bounds.sink_blocks;
+}
+
+/// The linear states of a call's sequences as kernels see them: F x Dv matrices (rows padded) and F vectors.
 template <class T>
 struct linear_tensor
 {
-    T *running, *running_normaliser, *prefix, *prefix_normaliser;
-    std::int64_t batch, key_heads, features, leading, slots, state_end, prefix_first;
-    bool normalised;
+    T *running = nullptr, *running_normaliser = nullptr, *prefix = nullptr, *prefix_normaliser = nullptr;
+    std::int64_t key_heads = 1, features = 0, leading = 0;
+    bool normalised = false;
+    std::int64_t state_end = 0;    ///< of a fixed batch: first block not yet in the running states
+    std::int64_t prefix_first = 0; ///< of a fixed batch: its first prefix state is that of the blocks before this one
+    detail::item_table prefixes;   ///< prefix states
+    /// Of variable lengths: a slot keeps the last `kept` running states (kept - 1 can be gone back to), of ends `step`
+    /// blocks apart.
+    bool of_slots = false;
+    window bounds = {1, 0, 0, 1};
+    std::int64_t kept = 1, step = 1;
+    std::int32_t const* slots = nullptr;
 
-    KOKKOS_FUNCTION std::int64_t slot_number(std::int64_t b, std::int64_t slot, std::int64_t head) const
+    /// End of the running state before and after the call's tokens.
+    KOKKOS_FUNCTION std::int64_t end_before(detail::sequence const& s) const
     {
-        return (b * slots + slot) * key_heads + head;
+        return of_slots ? portable::end_before(bounds, s) : prefix_first;
+    }
+    KOKKOS_FUNCTION std::int64_t end_after(detail::sequence const& s) const
+    {
+        return of_slots ? portable::end_after(bounds, s) : state_end;
+    }
+    /// Number of the running state of the blocks before `end`, among the matrices of all heads.
+    KOKKOS_FUNCTION std::int64_t running_number(detail::sequence const& s, std::int64_t end) const
+    {
+        if (!of_slots) return s.number * key_heads;
+        return (slots[s.number] * kept + (end - bounds.sink_blocks) / step % kept) * key_heads;
+    }
+    KOKKOS_FUNCTION std::int64_t prefix_number(detail::sequence const& s, std::int64_t i) const
+    {
+        return (prefixes.begin(s.number) + i) * key_heads;
     }
     /// State of the blocks before `end`: the running one, or the prefix state kept for it.
-    KOKKOS_FUNCTION T const* matrix(std::int64_t b, std::int64_t head, std::int64_t end) const
+    KOKKOS_FUNCTION T const* matrix(detail::sequence const& s, std::int64_t head, std::int64_t end) const
     {
-        return end == state_end ? running + (b * key_heads + head) * features * leading
-                                : prefix + slot_number(b, end - prefix_first, head) * features * leading;
+        return find(running, prefix, s, head, end, features * leading);
     }
-    KOKKOS_FUNCTION T const* normaliser(std::int64_t b, std::int64_t head, std::int64_t end) const
+    KOKKOS_FUNCTION T const* normaliser(detail::sequence const& s, std::int64_t head, std::int64_t end) const
     {
-        return end == state_end ? running_normaliser + (b * key_heads + head) * features
-                                : prefix_normaliser + slot_number(b, end - prefix_first, head) * features;
+        return find(running_normaliser, prefix_normaliser, s, head, end, features);
+    }
+
+private:
+    KOKKOS_FUNCTION T const* find(T const* of_running, T const* of_prefix, detail::sequence const& s, std::int64_t head,
+                                  std::int64_t end, std::int64_t numbers) const
+    {
+        if (end == end_after(s)) return of_running + (running_number(s, end) + head) * numbers;
+        return of_prefix + (prefix_number(s, end - end_before(s)) + head) * numbers;
     }
 };
 
@@ -37,22 +77,23 @@ template <class T, class State>
 linear_tensor<T> linear_of(State const& state)
 {
     auto const& l = state.layout();
-    return {state.template part<T>(l.linear),
-            state.template part<T>(l.normaliser),
-            state.template part<T>(l.prefix),
-            state.template part<T>(l.prefix_normaliser),
-            l.batch,
-            l.key_heads,
-            l.features,
-            l.padded_value_dim(),
-            l.slots,
-            state.state_end,
-            state.prefix_first,
-            l.normalised};
+    linear_tensor<T> t;
+    t.running = state.template part<T>(l.linear);
+    t.running_normaliser = state.template part<T>(l.normaliser);
+    t.prefix = state.template part<T>(l.prefix);
+    t.prefix_normaliser = state.template part<T>(l.prefix_normaliser);
+    t.key_heads = l.key_heads;
+    t.features = l.features;
+    t.leading = l.padded_value_dim();
+    t.normalised = l.normalised;
+    t.state_end = state.state_end;
+    t.prefix_first = state.prefix_first;
+    t.prefixes = {l.batch, l.slots};
+    return t;
 }
 
-/// phi(K_b)^T V_b of blocks [first, first + count), each into the prefix slot of its number: one work item a block and
-/// key head.
+/// phi(K_b)^T V_b of the blocks that enter the state, each into the prefix state of its number: one work item a block
+/// and key head.
 template <class Exec, class FeatureMap, class Element>
 struct block_state_kernel
 {
@@ -62,7 +103,8 @@ struct block_state_kernel
     detail::tensor<Element const> key, value;
     linear_tensor<T> state;
     FeatureMap phi;
-    std::int64_t first, count;
+    detail::sequence_table sequences;
+    detail::item_table items; ///< blocks that enter
     int block, width, value_dim;
     std::int64_t scratch_bytes = 0;
 
@@ -86,17 +128,18 @@ struct block_state_kernel
     KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
         std::int64_t const head = item % state.key_heads;
-        std::int64_t const slot = item / state.key_heads % count;
-        std::int64_t const batch = item / state.key_heads / count;
-        std::int64_t const token = (first + slot) * block;
+        auto const place = items.find(item / state.key_heads);
+        if (place.sequence >= sequences.count) return;
+        detail::sequence const s = sequences[place.sequence];
+        std::int64_t const token = (state.end_before(s) + place.item) * block;
         memory const m = carve(team_base(team, scratch_bytes));
         int const leading = block_leading();
         int const features = static_cast<int>(state.features);
         int const columns = static_cast<int>(state.leading);
-        detail::load_transposed(team, block, width, key.rows(batch, token, head), m.keys, leading);
+        detail::load_transposed(team, block, width, key.rows(s.number, token, head), m.keys, leading);
         detail::apply_feature_map(team, phi, leading, width, m.keys, m.features, leading);
-        detail::load_panel(team, block, value_dim, value.rows(batch, token, head), T(1), m.values, columns);
-        std::int64_t const number = state.slot_number(batch, slot, head);
+        detail::load_panel(team, block, value_dim, value.rows(s.number, token, head), T(1), m.values, columns);
+        std::int64_t const number = state.prefix_number(s, place.item) + head;
         T* const to = state.prefix + number * features * columns;
         detail::multiply<detail::product::set>(team, features, block, columns,
                                                detail::row_set<T const>{m.features, leading}, m.values, columns,
@@ -110,31 +153,52 @@ struct block_state_kernel
     }
 };
 
-/// Turns per-block states in the slots into prefix states: slot i becomes the state before block i, the running state
-/// the state after the last; each element sums its blocks in ascending order, however many calls they came in.
+/// Numbers of a state that one work item adds up: what a first-level cache holds.
+inline constexpr std::int64_t state_strip = 2048;
+
+/// Turns the states of single blocks into prefix states: the i-th becomes the state before block i, the running state
+/// that after the last; each number sums its blocks in ascending order, however many calls they came in. One work item
+/// a sequence and strip of the numbers of all its key heads.
 template <class Exec, class T>
 struct prefix_scan
 {
+    linear_tensor<T> state;
     T *running, *prefix;
-    std::int64_t numbers, slots, count; ///< numbers: of one state and all key heads, in strips
+    std::int64_t numbers; ///< of one head
+    detail::sequence_table sequences;
 
-    /// Numbers of one work item: what a first-level cache holds of a state.
-    static constexpr std::int64_t strip = 2048;
-    std::int64_t items(std::int64_t batch) const { return batch * ceil_divide(numbers, strip); }
+    KOKKOS_FUNCTION std::int64_t strips() const { return ceil_divide(state.key_heads * numbers, state_strip); }
 
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
-        std::int64_t const strips = ceil_divide(numbers, strip);
-        std::int64_t const batch = item / strips, first = item % strips * strip;
-        std::int64_t const width = numbers - first < strip ? numbers - first : strip;
-        T* const sum = running + batch * numbers + first;
-        T* const slot = prefix + batch * slots * numbers + first;
-        for (std::int64_t s = 0; s < count; ++s)
+        detail::sequence const s = sequences[item / strips()];
+        if (s.queries <= 0 && state.of_slots) return; // passed over: nothing of it may be touched
+        std::int64_t const before = state.end_before(s), after = state.end_after(s);
+        if (after == before) return;
+        std::int64_t const all = state.key_heads * numbers, first = item % strips() * state_strip;
+        std::int64_t const width = all - first < state_strip ? all - first : state_strip;
+        T const* const start = running + state.running_number(s, before) * numbers + first;
+        T* const finish = running + state.running_number(s, after) * numbers + first;
+        T* const block = prefix + state.prefix_number(s, 0) * numbers + first;
+        // A slot's first state is nothing, whatever its bytes are.
+        bool const empty = state.of_slots && before == state.bounds.sink_blocks;
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, width),
+                             [&](std::int64_t i) { finish[i] = empty ? T(0) : start[i]; });
+        for (std::int64_t b = 0; b < after - before; ++b)
+        {
+            T* const slot = block + b * all;
+            // What the sequence may go back to.
+            std::int64_t const end = before + b;
+            bool const keeps = state.of_slots && b > 0 && end + (state.kept - 1) * state.step >= after &&
+                               (after - end) % state.step == 0;
+            T* const kept = running + state.running_number(s, end) * numbers + first;
             Kokkos::parallel_for(Kokkos::TeamVectorRange(team, width), [&](std::int64_t i) {
-                T const block = slot[s * numbers + i];
-                slot[s * numbers + i] = sum[i];
-                sum[i] += block;
+                T const sum = finish[i], one = slot[i];
+                slot[i] = sum;
+                if (keeps) kept[i] = sum;
+                finish[i] = sum + one;
             });
+        }
     }
 };
 
@@ -144,31 +208,29 @@ struct empty_state
 {
     T* to;
     std::int64_t numbers;
-    static constexpr std::int64_t strip = 2048;
-    std::int64_t items() const { return ceil_divide(numbers, strip); }
+    std::int64_t items() const { return ceil_divide(numbers, state_strip); }
 
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
-        std::int64_t const first = item * strip;
-        std::int64_t const width = numbers - first < strip ? numbers - first : strip;
+        std::int64_t const first = item * state_strip;
+        std::int64_t const width = numbers - first < state_strip ? numbers - first : state_strip;
         Kokkos::parallel_for(Kokkos::TeamVectorRange(team, width), [&](std::int64_t i) { to[first + i] = T(0); });
     }
 };
 
-/// Adds blocks [first, first + count) to the linear state and leaves their prefix states in the slots.
+/// Adds the blocks that enter (`most` of all sequences together, or fewer) to the linear states, and leaves their
+/// prefix states.
 template <class Exec, class FeatureMap, class Element>
-void enter_blocks(Exec const& exec, detail::tensor<Element const> const& key,
-                  detail::tensor<Element const> const& value, linear_tensor<accumulator_t<Element>> const& state,
-                  FeatureMap const& phi, std::int64_t first, std::int64_t count, int block, int width, int value_dim)
+void enter_blocks(Exec const& exec, block_state_kernel<Exec, FeatureMap, Element> kernel, std::int64_t most)
 {
     using T = accumulator_t<Element>;
-    if (count <= 0) return;
-    block_state_kernel<Exec, FeatureMap, Element> kernel{key, value, state, phi, first, count, block, width, value_dim};
+    linear_tensor<T> const& state = kernel.state;
+    if (most <= 0) return;
     kernel.scratch_bytes = kernel.carve(nullptr).bytes;
-    launch("spla::append::block_states", exec, state.batch * count * state.key_heads, kernel.scratch_bytes, kernel);
+    launch("spla::append::block_states", exec, most * state.key_heads, kernel.scratch_bytes, kernel);
     auto const scan = [&](char const* label, T* running, T* prefix, std::int64_t numbers) {
-        prefix_scan<Exec, T> const sums{running, prefix, state.key_heads * numbers, state.slots, count};
-        launch(label, exec, sums.items(state.batch), 0, sums);
+        prefix_scan<Exec, T> const sums{state, running, prefix, numbers, kernel.sequences};
+        launch(label, exec, kernel.sequences.count * sums.strips(), 0, sums);
     };
     scan("spla::append::prefix_states", state.running, state.prefix, state.features * state.leading);
     if (state.normalised)

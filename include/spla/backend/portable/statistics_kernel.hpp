@@ -9,9 +9,8 @@
 namespace spla::portable
 {
 
-/// Summaries of complete blocks [first, first + count) from their keys (spec section 2): one work item a block and key
-/// head. Mean and covariance in the accumulation type, two passes; kept keys are the farthest from the mean of all
-/// keys.
+/// Summaries of blocks that became complete, from their keys (spec section 2): one work item a block and key head. Mean
+/// and covariance in the accumulation type, two passes; kept keys are the farthest from the mean of all keys.
 template <class Exec, class Metric, class Element>
 struct statistics_kernel
 {
@@ -20,7 +19,9 @@ struct statistics_kernel
 
     detail::tensor<Element const> key; ///< all keys, token 0 first
     detail::summary_tensor summary;
-    std::int64_t first, count, key_heads;
+    detail::sequence_table sequences;
+    detail::item_table items; ///< blocks
+    std::int64_t first;       ///< of a fixed batch: its first block; of variable lengths: those of the call's tokens
     int block, width, kept;
     std::int64_t scratch_bytes = 0;
 
@@ -49,19 +50,22 @@ struct statistics_kernel
 
     KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
-        std::int64_t const head = item % key_heads;
-        std::int64_t const b = first + item / key_heads % count;
-        std::int64_t const batch = item / key_heads / count;
+        std::int64_t const head = item % summary.key_heads;
+        auto const place = items.find(item / summary.key_heads);
+        if (place.sequence >= sequences.count) return;
+        detail::sequence const s = sequences[place.sequence];
+        std::int64_t const b = (sequences.offsets ? s.first_position() / block : first) + place.item;
+        if (!summary.map.holds(s.number, b)) return; // its page does not exist
         memory const m = carve(team_base(team, scratch_bytes));
         int const size = block / summary.sub_blocks;
         for (int sub = 0; sub < summary.sub_blocks; ++sub)
         {
             std::int64_t const token = b * block + static_cast<std::int64_t>(sub) * size;
-            detail::load_panel(team, size, width, key.rows(batch, token, head), T(1), m.keys, width);
+            detail::load_panel(team, size, width, key.rows(s.number, token, head), T(1), m.keys, width);
             summarise(team, m, size);
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, summary.vectors), [&](int v) {
                 Kokkos::single(Kokkos::PerThread(team), [&] {
-                    summary.store(summary.number(batch, b, head, sub, v),
+                    summary.store(summary.number(s.number, b, head, sub, v),
                                   m.vectors + static_cast<std::int64_t>(v) * width);
                 });
             });
@@ -178,16 +182,18 @@ private:
     }
 };
 
+/// Makes the summaries of `items` (at most `most`) blocks.
 template <class Metric, class Exec, class Element>
 void make_statistics(Exec const& exec, detail::tensor<Element const> const& key, detail::summary_tensor const& summary,
-                     std::int64_t batch, std::int64_t first, std::int64_t count, int block, int kept)
+                     detail::sequence_table const& sequences, detail::item_table const& items, std::int64_t most,
+                     std::int64_t first, int block, int kept)
 {
     if constexpr (!Metric::reads_keys)
     {
         statistics_kernel<Exec, Metric, Element> kernel{
-            key, summary, first, count, summary.key_heads, block, static_cast<int>(summary.head_dim), kept};
+            key, summary, sequences, items, first, block, static_cast<int>(summary.head_dim), kept};
         kernel.scratch_bytes = kernel.carve(nullptr).bytes;
-        launch("spla::block_statistics", exec, batch * count * summary.key_heads, kernel.scratch_bytes, kernel);
+        launch("spla::block_statistics", exec, most * summary.key_heads, kernel.scratch_bytes, kernel);
     }
 }
 

@@ -1,0 +1,112 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <Kokkos_Macros.hpp>
+
+#include <cstdint>
+
+/// The sequences of one call and its work items, as kernels count them: all alike (a fixed batch), or each of its own
+/// length, read where the kernels run (variable lengths), so that a captured call follows new lengths.
+namespace spla::detail
+{
+
+/// One sequence of a call: its queries, the last of which sits at its last key.
+struct sequence
+{
+    std::int64_t number = 0; ///< in the call
+    std::int64_t queries = 0, keys = 0;
+
+    /// Position of the first query; negative: that query sees nothing.
+    KOKKOS_FUNCTION std::int64_t first_position() const { return keys - queries; }
+};
+
+struct sequence_table
+{
+    std::int64_t count = 0;                ///< sequences; of variable lengths the most
+    std::int64_t queries = 0, keys = 0;    ///< of each; of variable lengths the most of any
+    std::int32_t const* offsets = nullptr; ///< [count + 1] first query of each, among those of all
+    std::int32_t const* lengths = nullptr; ///< [count] keys of each, those of its queries included
+    std::int32_t const* slots = nullptr;   ///< [count] slot of each
+    std::int64_t slot_count = 0;
+    std::int64_t tokens = 0;                   ///< most queries of all together
+    std::int32_t const* key_offsets = nullptr; ///< of keys without a cache: [count + 1], of key_tokens
+    std::int64_t key_tokens = 0;
+
+    /// A sequence whose numbers break a rule has no queries: it is passed over, and no number of it becomes an address.
+    KOKKOS_FUNCTION sequence operator[](std::int64_t b) const
+    {
+        if (!offsets) return {b, queries, keys};
+        std::int64_t const first = offsets[b], n = offsets[b + 1] - first;
+        if (n <= 0 || first < 0 || n > queries || first + n > tokens) return {b, 0, 0};
+        std::int64_t const length = lengths[b], slot = slots[b];
+        if (length < n || length > keys || slot < 0 || slot >= slot_count) return {b, 0, 0};
+        if (key_offsets && (key_offsets[b] < 0 || key_offsets[b] + length > key_tokens)) return {b, 0, 0};
+        return {b, n, length};
+    }
+};
+
+/// Work items, sequence after sequence.
+struct item_table
+{
+    std::int64_t sequences = 0;
+    std::int64_t each = 0;               ///< items of every sequence, where `first` is null
+    std::int32_t const* first = nullptr; ///< [sequences + 1] items before those of each
+
+    struct place
+    {
+        std::int64_t sequence, item; ///< sequence == sequences: none
+    };
+    KOKKOS_FUNCTION place find(std::int64_t n) const
+    {
+        if (!first) return {n / each, n % each};
+        if (n >= first[sequences]) return {sequences, 0};
+        std::int64_t low = 0, high = sequences; // first[low] <= n < first[high]
+        while (high - low > 1)
+        {
+            std::int64_t const middle = (low + high) / 2;
+            (first[middle] <= n ? low : high) = middle;
+        }
+        return {low, n - first[low]};
+    }
+    /// Number of the first item of a sequence.
+    KOKKOS_FUNCTION std::int64_t begin(std::int64_t sequence) const
+    {
+        return first ? first[sequence] : sequence * each;
+    }
+};
+
+/// Where the tokens of a sequence lie in a tensor: in its row of the batch, or as one of the arrays says.
+struct token_map
+{
+    std::int32_t const* offsets = nullptr; ///< sequence b begins at token offsets[b]; there is no batch
+    std::int32_t const* slots = nullptr;   ///< sequence b has row slots[b] of the batch
+    std::int32_t const* pages = nullptr;   ///< tokens in pages, rows of the batch: page table [sequence, page]
+    std::int64_t page_stride = 0;          ///< pages between two sequences of the table
+    std::int64_t page_tokens = 1;
+    std::int64_t page_count = 0;
+
+    struct place
+    {
+        std::int64_t batch, token;
+    };
+    /// A page out of range is taken for the nearest that exists: read, its numbers are wrong; never out of bounds.
+    KOKKOS_FUNCTION place operator()(std::int64_t b, std::int64_t token) const
+    {
+        if (pages)
+        {
+            std::int64_t const page = pages[b * page_stride + token / page_tokens];
+            return {page < 0 ? 0 : (page < page_count ? page : page_count - 1), token % page_tokens};
+        }
+        if (offsets) return {0, offsets[b] + token};
+        return {slots ? slots[b] : b, token};
+    }
+    /// Does the token have a place to be written to?
+    KOKKOS_FUNCTION bool holds(std::int64_t b, std::int64_t token) const
+    {
+        if (!pages) return true;
+        std::int64_t const page = pages[b * page_stride + token / page_tokens];
+        return page >= 0 && page < page_count;
+    }
+};
+
+} // namespace spla::detail

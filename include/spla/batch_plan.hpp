@@ -1,0 +1,142 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "backend/portable/schedule_kernel.hpp"
+#include "batch.hpp"
+#include "plan.hpp"
+#include "workspace.hpp"
+
+namespace spla
+{
+
+/// What run_batch() will do for every step within its limits: made once, on the host, of sizes and options alone; small
+/// and copyable. Its workspace serves any number of steps in the order of one execution space instance.
+template <class Options>
+struct batch_plan
+{
+    batch_limits limits;
+    Options options;
+    plan how; ///< kernel, tile and bytes; runs are those of a decoded token
+    /// Sequences with no more new tokens are decoded: token by token, their blocks in fixed runs.
+    std::int64_t decode_queries = 0;
+
+    std::int64_t most_tiles = 0, most_choices = 0, most_lists = 0;
+    std::int64_t most_completed = 0, most_entering = 0, most_decoded = 0;
+    int lists_per_item = 1;
+    std::size_t counts = 0, lists = 0, lengths = 0, prefix = 0, prefix_normaliser = 0,
+                partials = 0; ///< in the workspace
+
+    std::size_t workspace_bytes() const { return how.workspace_bytes; }
+    friend std::ostream& operator<<(std::ostream& out, batch_plan const& p)
+    {
+        return out << p.how << "; at most " << p.limits.batch << " sequences, " << p.limits.most_tokens()
+                   << " new tokens, " << p.limits.keys << " tokens a sequence; up to " << p.decode_queries
+                   << " new tokens of a sequence are decoded";
+    }
+};
+
+namespace detail
+{
+/// New tokens of a sequence up to which it is decoded, if a group's heads times the tokens are still few rows.
+inline constexpr std::int64_t decode_queries = 8;
+
+/// Lists of all sequences of a step together, at most.
+inline std::int64_t most_lists(std::int64_t tokens, std::int64_t sequences, std::int64_t tile)
+{
+    return tile == 1 ? tokens : tokens / tile + 2 * sequences;
+}
+
+template <class Metric, class FeatureMap>
+std::optional<violation> check_limits(char const* call, batch_limits const& l, options<Metric, FeatureMap> const& o)
+{
+    if (auto const found = check(static_cast<problem const&>(l), o, call)) return found;
+    rule_checker c(call);
+    c.require(l.tokens >= 0, rule_kind::value, "tokens", l.tokens, "0 (batch * queries) or more");
+    c.require(l.queries <= l.keys, rule_kind::value, "queries", l.queries,
+              phrase{"at most keys, ", l.keys, ": new tokens are among them"});
+    double const most = 0x1p30; // running counts are int32
+    auto const number = [](std::int64_t n) { return static_cast<double>(n); };
+    double const runs = number(l.keys) / o.block / portable::blocks_per_run + 2;
+    double const items = number(l.batch) * number(l.queries) + number(l.tokens) +
+                         number(l.batch) * number(decode_queries) * runs + number(l.keys);
+    c.require(items < most, rule_kind::unsupported, "batch * queries, or keys", items,
+              "below 2^30 work items; name fewer queries");
+    return c.found();
+}
+
+/// Of limits and options that the rules have nothing against.
+template <class Exec, class Metric, class FeatureMap>
+batch_plan<options<Metric, FeatureMap>> batch_plan_of(batch_limits const& l, options<Metric, FeatureMap> const& o,
+                                                      std::int64_t entries)
+{
+    batch_plan<options<Metric, FeatureMap>> made;
+    made.limits = l;
+    made.options = o;
+    made.how = plan_of<Exec>("run_batch", false, l, o, entries);
+    made.decode_queries = decode_queries;
+    window const bounds = window_of(o);
+    std::int64_t const tokens = std::min(l.most_tokens(), l.batch * l.queries), sequences = l.batch;
+
+    portable::attention_shape shape = attention_shape_of(l, o);
+    shape.few_queries = made.decode_queries;
+    shape.most_selected = entries;
+    made.how.runs = static_cast<int>(shape.runs_of({0, 1, l.keys}));
+    made.how.blocks_per_run = o.may_read_unselected ? 0 : portable::blocks_per_run;
+    std::int64_t const tiles_per_block = ceil_divide(o.block, made.how.tokens_per_item);
+    made.most_decoded = std::min(tokens, sequences * std::min(l.queries, made.decode_queries));
+    made.most_tiles = (tokens / o.block + 2 * sequences) * tiles_per_block + made.most_decoded * made.how.runs;
+    made.most_lists = most_lists(tokens, sequences, bounds.tile);
+    auto const selection = selection_shape_of(l, o, {sequences, l.queries, l.keys});
+    int const rows = l.element == element_kind::float64 ? portable::selection_queries<Exec, double>(selection)
+                                                        : portable::selection_queries<Exec, float>(selection);
+    made.lists_per_item = o.share.kind == sharing_kind::tile_sum ? 1 : rows;
+    made.most_choices = made.most_lists / made.lists_per_item + sequences;
+    made.most_completed = tokens / o.block + sequences;
+    made.most_entering = tokens / o.block + sequences * ceil_divide(bounds.tile, o.block) + sequences;
+
+    std::size_t const accumulator = l.element == element_kind::float64 ? 8 : 4;
+    bool const residual = o.combine != combination_kind::sparse_only;
+    std::int64_t const features = o.feature_map.features(static_cast<int>(l.residual_width()));
+    std::int64_t const width = (l.value_dim + 15) / 16 * 16;
+    buffer_carver place;
+    made.counts = place(portable::schedule::parts * (sequences + 1), 4);
+    made.lists = place(made.most_lists * l.key_heads * detail::list_capacity(l, o), 4);
+    made.lengths = place(made.most_lists * l.key_heads, 4);
+    std::int64_t const states = residual ? made.most_entering * l.key_heads * features : 0;
+    made.prefix = place(states * width, accumulator);
+    made.prefix_normaliser = place(o.normalised ? states : 0, accumulator);
+    std::int64_t const rows_unmerged = made.how.runs > 1 ? made.most_decoded * l.query_heads * made.how.runs : 0;
+    made.partials = place(rows_unmerged * portable::partial_tensor<float>::numbers_per_row(l.value_dim), accumulator);
+    made.how.workspace_bytes = place(0, 1);
+    return made;
+}
+} // namespace detail
+
+/// Plan of run_batch() for all steps within `limits`. A caller's own lists with more entries than top_k: name them.
+/// @throws argument_error  what check() returns of limits and options, or a rule on limits
+template <class Exec, class Metric, class FeatureMap>
+batch_plan<options<Metric, FeatureMap>> plan_batch(Exec const&, batch_limits const& limits,
+                                                   options<Metric, FeatureMap> const& o, std::int64_t list_entries = 0)
+{
+    if (auto const found = detail::check_limits("plan_batch", limits, o)) throw_violation(*found);
+    auto const made = detail::batch_plan_of<Exec>(limits, o, std::max<std::int64_t>(list_entries, o.top_k));
+    detail::rule_checker c("plan_batch");
+    detail::require_kernels(c, made.how);
+    c.throw_if_found();
+    return made;
+}
+
+template <class Exec, class Options>
+workspace<typename Exec::memory_space> make_workspace(Exec const& exec, batch_plan<Options> const& p)
+{
+    return make_workspace(exec, p.how);
+}
+
+/// See warm_up() of a plan.
+template <class Exec, class Options>
+void warm_up(Exec const& exec, batch_plan<Options> const& p)
+{
+    warm_up(exec, p.how);
+}
+
+} // namespace spla
