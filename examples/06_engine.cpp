@@ -57,7 +57,7 @@ int serve(std::vector<request>& requests, bool print)
     spla::batch_limits limits;
     limits.batch = at_once, limits.queries = chunk, limits.keys = longest;
     limits.query_heads = query_heads, limits.key_heads = key_heads, limits.head_dim = limits.value_dim = width;
-    auto const plan = spla::plan_batch(exec, limits, options);
+    auto const plan = spla::plan_batch<float>(exec, limits, options);
     auto const scratch = spla::make_workspace(exec, plan);
     auto const pool = spla::make_state_pool(
         exec, limits, {.slots = at_once, .pages = page_count, .page_tokens = page_tokens}, options);

@@ -10,10 +10,14 @@ namespace spla
 {
 
 /// What run_batch() will do for every step within its limits: made once, on the host, of sizes and options alone; small
-/// and copyable. Its workspace serves any number of steps in the order of one execution space instance.
-template <class Options>
+/// and copyable. Its workspace serves any number of steps in the order of one execution space instance. Element: of
+/// queries, keys and values.
+template <class Element, class Options>
 struct batch_plan
 {
+    using element_type = element_t<Element>;
+    using options_type = Options;
+
     batch_limits limits;
     Options options;
     plan how; ///< kernel, tile and bytes; runs are those of a decoded token
@@ -65,11 +69,11 @@ std::optional<violation> check_limits(char const* call, batch_limits const& l, o
 }
 
 /// Of limits and options that the rules have nothing against.
-template <class Exec, class Metric, class FeatureMap>
-batch_plan<options<Metric, FeatureMap>> batch_plan_of(batch_limits const& l, options<Metric, FeatureMap> const& o,
-                                                      std::int64_t entries)
+template <class Element, class Exec, class Metric, class FeatureMap>
+batch_plan<Element, options<Metric, FeatureMap>>
+batch_plan_of(batch_limits const& l, options<Metric, FeatureMap> const& o, std::int64_t entries)
 {
-    batch_plan<options<Metric, FeatureMap>> made;
+    batch_plan<Element, options<Metric, FeatureMap>> made;
     made.limits = l;
     made.options = o;
     made.how = plan_of<Exec>("run_batch", false, l, o, entries);
@@ -87,14 +91,13 @@ batch_plan<options<Metric, FeatureMap>> batch_plan_of(batch_limits const& l, opt
     made.most_tiles = (tokens / o.block + 2 * sequences) * tiles_per_block + made.most_decoded * made.how.runs;
     made.most_lists = most_lists(tokens, sequences, bounds.tile);
     auto const selection = selection_shape_of(l, o, {sequences, l.queries, l.keys});
-    int const rows = l.element == element_kind::float64 ? portable::selection_queries<Exec, double>(selection)
-                                                        : portable::selection_queries<Exec, float>(selection);
+    int const rows = portable::selection_queries<Exec, accumulator_t<Element>>(selection);
     made.lists_per_item = o.share.kind == sharing_kind::tile_sum ? 1 : rows;
     made.most_choices = made.most_lists / made.lists_per_item + sequences;
     made.most_completed = tokens / o.block + sequences;
     made.most_entering = tokens / o.block + sequences * ceil_divide(bounds.tile, o.block) + sequences;
 
-    std::size_t const accumulator = l.element == element_kind::float64 ? 8 : 4;
+    std::size_t const accumulator = sizeof(accumulator_t<Element>);
     bool const residual = o.combine != combination_kind::sparse_only;
     std::int64_t const features = o.feature_map.features(static_cast<int>(l.residual_width()));
     std::int64_t const width = (l.value_dim + 15) / 16 * 16;
@@ -112,31 +115,27 @@ batch_plan<options<Metric, FeatureMap>> batch_plan_of(batch_limits const& l, opt
 }
 } // namespace detail
 
-/// Plan of run_batch() for all steps within `limits`. A caller's own lists with more entries than top_k: name them.
+/// plan_batch<Element>(...): plan of run_batch() for all steps within `limits`. A caller's own lists with more entries
+/// than top_k: name them.
 /// @throws argument_error  what check() returns of limits and options, or a rule on limits
-template <class Exec, class Metric, class FeatureMap>
-batch_plan<options<Metric, FeatureMap>> plan_batch(Exec const&, batch_limits const& limits,
-                                                   options<Metric, FeatureMap> const& o, std::int64_t list_entries = 0)
+template <class Element, class Exec, class Metric, class FeatureMap>
+batch_plan<element_t<Element>, options<Metric, FeatureMap>>
+plan_batch(Exec const&, batch_limits limits, options<Metric, FeatureMap> const& o, std::int64_t list_entries = 0)
 {
+    limits.element = kind_of<element_t<Element>>();
     if (auto const found = detail::check_limits("plan_batch", limits, o)) throw_violation(*found);
-    auto const made = detail::batch_plan_of<Exec>(limits, o, std::max<std::int64_t>(list_entries, o.top_k));
+    auto const made =
+        detail::batch_plan_of<element_t<Element>, Exec>(limits, o, std::max<std::int64_t>(list_entries, o.top_k));
     detail::rule_checker c("plan_batch");
     detail::require_kernels(c, made.how);
     c.throw_if_found();
     return made;
 }
 
-template <class Exec, class Options>
-workspace<typename Exec::memory_space> make_workspace(Exec const& exec, batch_plan<Options> const& p)
+template <class Exec, class Element, class Options>
+workspace<typename Exec::memory_space> make_workspace(Exec const& exec, batch_plan<Element, Options> const& p)
 {
     return make_workspace(exec, p.how);
-}
-
-/// See warm_up() of a plan.
-template <class Exec, class Options>
-void warm_up(Exec const& exec, batch_plan<Options> const& p)
-{
-    warm_up(exec, p.how);
 }
 
 } // namespace spla

@@ -253,8 +253,7 @@ struct no_work
 } // namespace detail
 
 /// Lets Kokkos grow its scratch to what the plan's calls (and append) need, and fences once. Before it, a first call
-/// may allocate and fence inside Kokkos; after it, calls of this plan or smaller ones do not. Required before graph
-/// capture.
+/// may allocate and fence inside Kokkos; after it, calls of this plan or smaller ones do not.
 template <class Exec>
 void warm_up(Exec const& exec, plan const& p)
 {

@@ -30,11 +30,12 @@ std::int64_t require_pairs(char const* call, state_pool<MemorySpace> const&, Fro
 
 /// The first rule that run_batch() with these arguments violates, or nothing. What lies in the device's arrays is not
 /// looked at: see checked mode.
-template <class Exec, class Options, class MemorySpace, class Query, class Cache, class Output, class Workspace>
+template <class Exec, class Element, class Options, class MemorySpace, class Query, class Cache, class Output,
+          class Workspace>
 std::optional<violation>
-check_batch(Exec const&, batch_plan<Options> const& how, sequence_batch<MemorySpace> const& batch, Query const& query,
-            Cache const& cache, Output const& output, state_pool<MemorySpace> const& pool, Workspace const& scratch,
-            attention_extras<typename Query::non_const_value_type> const& extras = {})
+check_batch(Exec const&, batch_plan<Element, Options> const& how, sequence_batch<MemorySpace> const& batch,
+            Query const& query, Cache const& cache, Output const& output, state_pool<MemorySpace> const& pool,
+            Workspace const& scratch, attention_extras<typename Query::non_const_value_type> const& extras = {})
 {
     static_assert(detail::is_workspace<Workspace>, "spla::run_batch: the workspace is a view of std::byte*");
     static_assert(Query::rank() == 3 && Output::rank() == 3,
@@ -61,12 +62,13 @@ check_batch(Exec const&, batch_plan<Options> const& how, sequence_batch<MemorySp
 /// [1, token, Hq, Dr] and a cache as that of the keys.
 ///
 /// A new sequence starts where its first token is new (lengths[b] == its new tokens); a sequence goes back by naming
-/// fewer tokens, at most the pool's rewind_tokens fewer than its last step had (with a tile_sum list no further than
-/// its tile reaches). Complexity as append() and prefill(), a sequence.
+/// fewer tokens than it had, at most the pool's rewind_tokens fewer than the most that it ever had. Complexity as
+/// append() and prefill(), a sequence.
 /// @throws argument_error  (one of its kinds, see prefill()) what check_batch() or checked mode finds; nothing is
 /// written then
-template <class Exec, class Options, class MemorySpace, class Query, class Cache, class Output, class Workspace>
-void run_batch(Exec const& exec, batch_plan<Options> const& how, sequence_batch<MemorySpace> const& batch,
+template <class Exec, class Element, class Options, class MemorySpace, class Query, class Cache, class Output,
+          class Workspace>
+void run_batch(Exec const& exec, batch_plan<Element, Options> const& how, sequence_batch<MemorySpace> const& batch,
                Query const& query, Cache const& cache, Output const& output, state_pool<MemorySpace> const& pool,
                Workspace const& scratch, attention_extras<typename Query::non_const_value_type> const& extras = {})
 {
@@ -81,8 +83,8 @@ void run_batch(Exec const& exec, batch_plan<Options> const& how, sequence_batch<
 /// Puts the new tokens of a step into the cache: new_key [token, Hk, D] and new_value [token, Hk, Dv], packed as the
 /// step's queries. Before run_batch(), in the same order. A page that does not exist is not written.
 /// @throws argument_error  what does not fit; nothing is written then
-template <class Exec, class Options, class MemorySpace, class NewKey, class NewValue, class Cache>
-void write_cache(Exec const& exec, batch_plan<Options> const& how, sequence_batch<MemorySpace> const& batch,
+template <class Exec, class Element, class Options, class MemorySpace, class NewKey, class NewValue, class Cache>
+void write_cache(Exec const& exec, batch_plan<Element, Options> const& how, sequence_batch<MemorySpace> const& batch,
                  NewKey const& new_key, NewValue const& new_value, Cache const& cache,
                  state_pool<MemorySpace> const& pool)
 {
@@ -91,6 +93,16 @@ void write_cache(Exec const& exec, batch_plan<Options> const& how, sequence_batc
     auto const facts = detail::batch_facts_of(batch, new_key, cache, new_value, workspace<MemorySpace>());
     detail::require_cache_write("write_cache", how, facts, pool.layout());
     backend::copy_to_cache(exec, how, batch, new_key, new_value, cache, pool);
+}
+
+/// Lets Kokkos grow its scratch to what the plan's steps need, has the device load every kernel, and fences once. After
+/// it no step of this plan allocates or fences, and any may be captured in a graph.
+template <class Exec, class Element, class Options>
+void warm_up(Exec const& exec, batch_plan<Element, Options> const& how)
+{
+    warm_up(exec, how.how);
+    backend::load_kernels(exec, how);
+    exec.fence("spla::warm_up");
 }
 
 /// Slots to[i] become what slots from[i] are (views of int32 of one length): a fork for beam search, or of a shared

@@ -12,7 +12,7 @@ struct pool_sizes
     std::int64_t slots = 0;         ///< sequences that are alive at once
     std::int64_t pages = 0;         ///< pages of the cache; 0: a row for each slot
     std::int64_t page_tokens = 0;   ///< tokens of a page (of a row), a multiple of the block
-    std::int64_t rewind_tokens = 0; ///< how far a sequence may go back from the longest that it was
+    std::int64_t rewind_tokens = 0; ///< how far a sequence may go back from the longest that it ever was
 };
 
 /// What a pool holds, and where its parts lie in its buffer. The fields of state_layout mean what they mean there, with
@@ -25,7 +25,7 @@ struct pool_sizes
 /// | linear           | [slot, kept_states, key_head, features, value_dim]         | accumulation type         |
 /// | normaliser       | [slot, kept_states, key_head, features]                    | accumulation type         |
 /// | shared list      | [slot, kept_lists, key_head, top_k] and lengths            | int32 (first_query only)  |
-/// | held             | [slot] tokens after its last step                          | int32                     |
+/// | held             | [slot, 2] tokens after its last step, and most so far      | int32                     |
 struct pool_layout : state_layout
 {
     pool_sizes sizes;
@@ -83,7 +83,7 @@ pool_layout layout_of(problem p, pool_sizes const& z, options<Metric, FeatureMap
     s.prefix = s.prefix_normaliser = place(0, 1);
     s.shared_list = place(lists * s.top_k, 4);
     s.shared_length = place(lists, 4);
-    s.held = place(z.slots, 4);
+    s.held = place(z.slots * 2, 4);
     s.bytes = place(0, 1);
     return s;
 }

@@ -3,6 +3,7 @@
 // The contract that an engine captures graphs by: after warm_up() no call makes Kokkos allocate or fence.
 #include "catch.hpp"
 #include "conformance/core.hpp"
+#include "conformance/kokkos_events.hpp"
 
 #include <string>
 #include <vector>
@@ -11,46 +12,6 @@ using namespace spla_test;
 
 namespace
 {
-/// What Kokkos did, as its tools see it; the name of the last is for the message.
-struct seen_events
-{
-    int allocations = 0, fences = 0;
-    std::string last;
-};
-seen_events seen;
-
-void see_allocation(Kokkos_Profiling_SpaceHandle, char const* label, void const*, std::uint64_t)
-{
-    ++seen.allocations;
-    seen.last = label;
-}
-void see_fence(char const* label, std::uint32_t, std::uint64_t*)
-{
-    ++seen.fences;
-    seen.last = label;
-}
-
-template <class Work>
-seen_events events_of(Work const& work)
-{
-    seen = {};
-    Kokkos::Tools::Experimental::set_allocate_data_callback(see_allocation);
-    Kokkos::Tools::Experimental::set_begin_fence_callback(see_fence);
-    work();
-    Kokkos::Tools::Experimental::set_allocate_data_callback(nullptr);
-    Kokkos::Tools::Experimental::set_begin_fence_callback(nullptr);
-    return seen;
-}
-
-template <class Work>
-void expect_none(char const* call, Work const& work)
-{
-    seen_events const all = events_of(work);
-    INFO(call << ": the last event is " << all.last);
-    CHECK(all.allocations == 0);
-    CHECK(all.fences == 0);
-}
-
 struct variant
 {
     char const* name;

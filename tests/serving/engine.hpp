@@ -65,7 +65,7 @@ public:
     options o;
     cache_layout layout;
     Exec exec;
-    spla::batch_plan<options> plan;
+    spla::batch_plan<float, options> plan;
     spla::state_pool<space> pool;
     spla::workspace<space> scratch;
     cache_view key, value;
@@ -99,7 +99,7 @@ spla::pool_sizes engine<Exec>::pool_sizes() const
 
 template <class Exec>
 engine<Exec>::engine(engine_sizes const& given, options const& with, cache_layout in)
-    : sizes(given), o(with), layout(in), plan(spla::plan_batch(exec, limits(), with)),
+    : sizes(given), o(with), layout(in), plan(spla::plan_batch<float>(exec, limits(), with)),
       pool(spla::make_state_pool(exec, limits(), pool_sizes(), with)), scratch(spla::make_workspace(exec, plan)),
       pages(given.slots), users(given.pages, 0), held_keys(given.slots), held_values(given.slots)
 {

@@ -56,6 +56,7 @@ private:
         int of = 0;     ///< text that it reads
         int length = 0; ///< tokens now
         int held = 0;   ///< tokens after its last step
+        int longest = 0;
     };
     int below(int n) { return static_cast<int>(random_() % static_cast<unsigned>(n)); }
     int some_slot(bool used)
@@ -69,7 +70,7 @@ private:
     {
         int const slot = some_slot(false);
         if (slot < 0) return;
-        alive_[slot] = {std::make_unique<twin<Exec>>(sizes_, o_), below(6), 0, 0};
+        alive_[slot] = {std::make_unique<twin<Exec>>(sizes_, o_), below(6), 0, 0, 0};
         ++admitted;
     }
     void free_one()
@@ -86,7 +87,7 @@ private:
         if (from < 0 || to < 0 || alive_[from].length == 0 || alive_[from].length != alive_[from].held) return;
         engine_.fork(from, to, alive_[from].length);
         alive_[to] = {std::make_unique<twin<Exec>>(alive_[from].alone->fork()), below(6), alive_[from].length,
-                      alive_[from].held};
+                      alive_[from].held, alive_[from].longest};
         ++forked;
     }
     void go_back()
@@ -94,7 +95,7 @@ private:
         int const slot = some_slot(true);
         if (slot < 0) return;
         sequence& s = alive_[slot];
-        int const most = std::min(sizes_.rewind - (s.held - s.length), s.length);
+        int const most = std::min(sizes_.rewind - (s.longest - s.length), s.length);
         if (most <= 0) return;
         s.length -= 1 + below(most);
         s.alone->rewind(s.length);
@@ -127,6 +128,7 @@ private:
             parts.push_back(texts_[s.of].part(slot, s.length, s.length + n));
             s.length += n;
             s.held = s.length;
+            s.longest = std::max(s.longest, s.length);
         }
         if (parts.empty()) return;
         auto const made = engine_.step(parts);

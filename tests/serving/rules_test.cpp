@@ -44,7 +44,7 @@ struct step_arguments
     spla::options<> o = small_options();
     spla::batch_limits limits = most();
     spla::pool_sizes sizes{4, 12, 32, 16};
-    spla::batch_plan<spla::options<>> plan = spla::plan_batch(exec, limits, o);
+    spla::batch_plan<float, spla::options<>> plan = spla::plan_batch<float>(exec, limits, o);
     spla::state_pool<space> pool = made_pool();
     spla::workspace<space> scratch = spla::make_workspace(exec, plan);
     indices offsets = numbers({0, 5, 5, 17}), lengths = numbers({5, 9, 12}), slots = numbers({3, 0, 1});
@@ -198,7 +198,7 @@ TEST_CASE("rules of a step's views", "[serving][rules]")
         {[](a& x) { x.plan = {}; }, value, "plan", "empty", "one that plan_batch() made"},
         {[](a& x) {
              x.o.combine = spla::combination_kind::separate;
-             x.plan = spla::plan_batch(x.exec, x.limits, x.o);
+             x.plan = spla::plan_batch<float>(x.exec, x.limits, x.o);
              x.scratch = spla::make_workspace(x.exec, x.plan);
          },
          value, "extras.return_branches", "absent", "both branches' views with combination separate"},
@@ -217,7 +217,7 @@ TEST_CASE("rules of plans and pools", "[serving][rules]")
     auto const wrong_limits = [&](auto const& change, row const& wanted) {
         auto l = limits;
         change(l);
-        expect_throw([&] { spla::plan_batch(exec, l, o); }, "plan_batch", wanted);
+        expect_throw([&] { spla::plan_batch<float>(exec, l, o); }, "plan_batch", wanted);
     };
     wrong_limits([](auto& l) { l.queries = 97; },
                  {{}, rule_kind::value, "queries", "97", "at most keys, 96: new tokens are among them"});
@@ -282,7 +282,7 @@ std::vector<row> offences()
              x.lengths = numbers({5, 9, 14});
          },
          rule_kind::state, "batch.lengths[2] less its new tokens", "2",
-         "0, or the tokens that the slot holds, or up to 16 fewer (rewind_tokens)"},
+         "0, or the tokens that the slot holds, or fewer: up to 16 (rewind_tokens) fewer than the most that it held"},
         {[](a& x) { x.table(2, 0) = 12; }, value, "cache.page_table[2, 0]", "12", "0 to 11"},
         {[](a& x) { x.table(0, 0) = -1, x.table(2, 0) = 12; }, value, "cache.page_table[0, 0]", "-1", "0 to 11"},
     };
@@ -290,7 +290,7 @@ std::vector<row> offences()
 void make_checked(a& x)
 {
     x.o.checked = true;
-    x.plan = spla::plan_batch(x.exec, x.limits, x.o);
+    x.plan = spla::plan_batch<float>(x.exec, x.limits, x.o);
 }
 } // namespace
 

@@ -103,16 +103,17 @@ inline void require_batch(rule_checker& c, batch_limits const& l, batch_facts co
 }
 
 /// The pool was made for the plan's sizes and options.
-template <class Options>
-void require_pool_of(rule_checker& c, batch_plan<Options> const& how, view_facts const& buffer, pool_layout const& held)
+template <class Element, class Options>
+void require_pool_of(rule_checker& c, batch_plan<Element, Options> const& how, view_facts const& buffer,
+                     pool_layout const& held)
 {
     pool_layout const wanted = layout_of(without_queries(how.limits), held.sizes, how.options);
     require_layout(c, held, wanted, state_parts::all);
     require_bytes(c, rule_kind::state, "pool.buffer()", buffer, held.bytes, "");
 }
 
-template <class Options>
-std::optional<violation> check_batch(char const* call, batch_plan<Options> const& how, batch_facts const& f,
+template <class Element, class Options>
+std::optional<violation> check_batch(char const* call, batch_plan<Element, Options> const& how, batch_facts const& f,
                                      view_facts const& buffer, pool_layout const& pool, extras_facts const& extras,
                                      bool host)
 {
@@ -178,8 +179,8 @@ std::optional<violation> check_batch(char const* call, batch_plan<Options> const
     return c.found();
 }
 
-template <class Options>
-void require_cache_write(char const* call, batch_plan<Options> const& how, batch_facts const& f,
+template <class Element, class Options>
+void require_cache_write(char const* call, batch_plan<Element, Options> const& how, batch_facts const& f,
                          pool_layout const& pool)
 {
     batch_limits const& l = how.limits;

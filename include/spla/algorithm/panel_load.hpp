@@ -109,7 +109,7 @@ KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int columns, in
             int d0 = 0;
             for (; whole && d0 + w <= width; d0 += w)
             {
-                bool const new_line = d0 * static_cast<int>(sizeof(*from[0])) % cache_line == 0;
+                [[maybe_unused]] bool const new_line = d0 * static_cast<int>(sizeof(*from[0])) % cache_line == 0;
                 KOKKOS_IF_ON_HOST((for (int r = 0; new_line && r < asked; ++r) prefetch_line(next[r] + d0);))
                 lanes<T, w> tile[w];
                 unrolled<w>([&](auto r) { tile[r] = load_lanes<T, w>(from[r] + d0); });

@@ -74,8 +74,8 @@ auto cache_tensor(V const& view, detail::token_map const& map)
 }
 
 /// The sequences of a step within the plan's limits and what cache and pool hold.
-template <class Options, class MemorySpace, class Cache>
-detail::sequence_table table_of(batch_plan<Options> const& how, sequence_batch<MemorySpace> const& batch,
+template <class Element, class Options, class MemorySpace, class Cache>
+detail::sequence_table table_of(batch_plan<Element, Options> const& how, sequence_batch<MemorySpace> const& batch,
                                 std::int64_t tokens, Cache const& cache, pool_layout const& pool)
 {
     detail::sequence_table s;
@@ -106,13 +106,14 @@ detail::sequence_table table_of(batch_plan<Options> const& how, sequence_batch<M
     return s;
 }
 
-template <class Options, class MemorySpace, class Query, class Cache, class Output>
-auto make_batch_call(batch_plan<Options> const& how, sequence_batch<MemorySpace> const& batch, Query const& query,
-                     Cache const& cache, Output const& output, state_pool<MemorySpace> const& pool, std::byte* scratch,
-                     attention_extras<typename Query::non_const_value_type> const& extras)
+template <class Element, class Options, class MemorySpace, class Query, class Cache, class Output>
+auto make_batch_call(batch_plan<Element, Options> const& how, sequence_batch<MemorySpace> const& batch,
+                     Query const& query, Cache const& cache, Output const& output, state_pool<MemorySpace> const& pool,
+                     std::byte* scratch, attention_extras<typename Query::non_const_value_type> const& extras)
 {
-    using Element = element_t<typename Query::non_const_value_type>;
     using T = accumulator_t<Element>;
+    static_assert(std::is_same_v<Element, element_t<typename Query::non_const_value_type>>,
+                  "spla::run_batch: query, key and value have the plan's element type");
     auto const& o = how.options;
     batch_limits const& l = how.limits;
     pool_layout const& held = pool.layout();
@@ -194,7 +195,7 @@ auto make_batch_call(batch_plan<Options> const& how, sequence_batch<MemorySpace>
 
 /// Where the step's work lies: the first launch of every step.
 template <class Exec, class Options, class Element>
-void make_schedule(Exec const& exec, batch_plan<Options> const& how, batch_call<Element> const& call,
+void make_schedule(Exec const& exec, batch_plan<Element, Options> const& how, batch_call<Element> const& call,
                    portable::attention_shape const& attention, portable::selection_shape const& selection)
 {
     portable::launch("spla::schedule", exec, 1, 0,
@@ -202,7 +203,8 @@ void make_schedule(Exec const& exec, batch_plan<Options> const& how, batch_call<
 }
 
 template <class Options, class Element>
-portable::attention_shape batch_attention_shape(batch_plan<Options> const& how, batch_call<Element> const& call)
+portable::attention_shape batch_attention_shape(batch_plan<Element, Options> const& how,
+                                                batch_call<Element> const& call)
 {
     portable::attention_shape s = detail::attention_shape_of(how.limits, how.options);
     s.sequences = call.sequences;
@@ -218,7 +220,7 @@ portable::attention_shape batch_attention_shape(batch_plan<Options> const& how, 
 
 /// Schedule, statistics, state, selection, attention.
 template <class Exec, class Options, class Element>
-void run_step(Exec const& exec, batch_plan<Options> const& how, batch_call<Element> const& call)
+void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_call<Element> const& call)
 {
     using T = accumulator_t<Element>;
     using Metric = typename Options::metric_type;
@@ -239,10 +241,10 @@ void run_step(Exec const& exec, batch_plan<Options> const& how, batch_call<Eleme
                                    call.made.table(schedule::entering), o.block, attention.residual_width,
                                    attention.value_dim},
                                how.most_entering);
-    std::int64_t const heads = call.sequences.count * l.key_heads;
+    std::int64_t const heads = std::max<std::int64_t>(call.sequences.count, 1) * l.key_heads;
     if (!call.given)
     {
-        if (call.slot_lists)
+        if (o.share.kind == sharing_kind::first_query)
             portable::launch("spla::select::resume_list", exec, heads, 0,
                              portable::resume_list<Exec>{selection, call.slot_lists, call.list, call.pool.kept_lists});
         auto kernel = portable::make_selection<Exec, Metric, Element>(selection);
@@ -275,8 +277,8 @@ void run_step(Exec const& exec, batch_plan<Options> const& how, batch_call<Eleme
                          portable::merge_kernel<Exec, Element>{kernel.partial, kernel.out, attention});
 }
 
-template <class Exec, class Options, class MemorySpace, class NewKey, class NewValue, class Cache>
-void copy_to_cache(Exec const& exec, batch_plan<Options> const& how, sequence_batch<MemorySpace> const& batch,
+template <class Exec, class Element, class Options, class MemorySpace, class NewKey, class NewValue, class Cache>
+void copy_to_cache(Exec const& exec, batch_plan<Element, Options> const& how, sequence_batch<MemorySpace> const& batch,
                    NewKey const& new_key, NewValue const& new_value, Cache const& cache,
                    state_pool<MemorySpace> const& pool)
 {
@@ -284,7 +286,6 @@ void copy_to_cache(Exec const& exec, batch_plan<Options> const& how, sequence_ba
     auto const sequences = table_of(how, batch, tokens, cache, pool.layout());
     detail::token_map const map = map_of(cache, batch.slots.data());
     auto const copy = [&](auto const& from, auto const& to) {
-        using Element = element_t<typename std::remove_cvref_t<decltype(to)>::value_type>;
         portable::copy_batch_tokens<Exec, Element> const kernel{detail::as_const(packed_tensor(from, nullptr)),
                                                                 cache_tensor(to, map), sequences};
         portable::launch("spla::write_cache", exec, sequences.tokens * how.limits.key_heads, 0, kernel);
@@ -329,13 +330,35 @@ void copy_pool_slots(Exec const& exec, state_pool<MemorySpace> const& pool, std:
     bool const shares = l.share == sharing_kind::first_query;
     copy(l.shared_list, shares ? l.kept_lists * l.key_heads * l.top_k * 4 : 0);
     copy(l.shared_length, shares ? l.kept_lists * l.key_heads * 4 : 0);
-    copy(l.held, 4);
+    copy(l.held, 8);
     if (l.sizes.pages == 0) copy_pool_summaries(exec, pool, from, to, pairs, l.sizes.slots);
+}
+
+/// Launches every kernel of a step once, for no sequence: a device loads a kernel when it is first launched, and may
+/// not while a graph is captured.
+template <class Exec, class Element, class Options>
+void load_kernels(Exec const& exec, batch_plan<Element, Options> const& how)
+{
+    batch_call<Element> call;
+    state_layout const layout = detail::layout_of(static_cast<problem const&>(how.limits), how.options);
+    call.state.key_heads = layout.key_heads, call.state.features = layout.features;
+    call.state.leading = layout.padded_value_dim();
+    call.state.normalised = layout.normalised;
+    call.state.of_slots = true;
+    call.summary.key_heads = layout.key_heads;
+    batch_plan<Element, Options> one = how;
+    one.most_tiles = one.most_choices = one.most_lists = one.most_completed = one.most_entering = one.most_decoded = 1;
+    run_step(exec, one, call);
+    portable::copy_batch_tokens<Exec, Element> copy;
+    copy.from.extent[2] = 1;
+    portable::launch("spla::write_cache", exec, 1, 0, copy);
+    portable::launch("spla::fork", exec, 1, 0, portable::copy_slots<Exec>{nullptr, 1, nullptr, nullptr, 0, 0});
 }
 
 /// Checked mode of a step: its arrays, then what the cache holds of its new tokens, then a caller's lists.
 template <class Exec, class Options, class Element>
-void validate_batch(char const* name, Exec const& exec, batch_plan<Options> const& how, batch_call<Element> const& call)
+void validate_batch(char const* name, Exec const& exec, batch_plan<Element, Options> const& how,
+                    batch_call<Element> const& call)
 {
     detail::rule_checker c(name);
     auto const& o = how.options;

@@ -37,7 +37,7 @@ struct copy_batch_tokens
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
         std::int64_t const head = item % from.extent[2], row = item / from.extent[2];
-        auto const place = detail::item_table{sequences.count, 0, sequences.offsets}.find(row);
+        auto const place = detail::item_table{sequences.count, 1, sequences.offsets}.find(row);
         if (place.sequence >= sequences.count) return;
         detail::sequence const s = sequences[place.sequence];
         std::int64_t const token = s.first_position() + place.item;

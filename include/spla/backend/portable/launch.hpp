@@ -74,7 +74,7 @@ struct kernel_reference
     void const* kernel;
     void (*run)(void const*, team_of<Exec> const&, std::int64_t);
 
-    void operator()(team_of<Exec> const& team, std::int64_t item) const { run(kernel, team, item); }
+    KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const { run(kernel, team, item); }
 };
 
 /// A kernel of work items as a functor of teams. Kokkos counts teams in int: `first` carries the rest of the number.

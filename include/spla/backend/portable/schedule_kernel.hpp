@@ -25,7 +25,7 @@ struct schedule
     std::int64_t sequences = 0;
 
     KOKKOS_FUNCTION std::int32_t* first(int which) const { return counts + which * (sequences + 1); }
-    detail::item_table table(part which) const { return {sequences, 0, first(which)}; }
+    detail::item_table table(part which) const { return {sequences, 1, sequences > 0 ? first(which) : nullptr}; }
 };
 
 /// One work item makes them all.
@@ -60,6 +60,7 @@ struct schedule_kernel
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t) const
     {
         int const n = static_cast<int>(made.sequences);
+        if (n == 0) return;
         Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n), [&](int b) {
             detail::sequence const s = attention.sequences[b];
             for (int which = 0; which < schedule::parts; ++which)

@@ -32,7 +32,7 @@ struct keep_slot
     selection_shape shape;
     detail::list_tensor list, slot; ///< slot: null where no list is shared
     std::int64_t kept;
-    std::int32_t* held;
+    std::int32_t* held; ///< [slot, 2] tokens now, and most so far
 
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
@@ -40,7 +40,11 @@ struct keep_slot
         detail::sequence const s = shape.sequences[item / shape.key_heads];
         if (s.queries <= 0) return;
         Kokkos::single(Kokkos::PerTeam(team), [&] {
-            if (head == 0) held[shape.sequences.slots[s.number]] = static_cast<std::int32_t>(s.keys);
+            if (head > 0) return;
+            std::int32_t* const now = held + 2 * std::int64_t{shape.sequences.slots[s.number]};
+            std::int64_t const most = s.first_position() > 0 && now[1] > s.keys ? now[1] : s.keys;
+            now[0] = static_cast<std::int32_t>(s.keys);
+            now[1] = static_cast<std::int32_t>(most);
         });
         std::int64_t const lists = shape.lists(s), first = shape.first_tile(s);
         for (std::int64_t t = slot ? Kokkos::max<std::int64_t>(0, lists - kept) : lists; t < lists; ++t)
@@ -62,6 +66,7 @@ struct copy_slots
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
         std::int64_t const pair = item / strips(), first = item % strips() * strip;
+        if (pair >= pairs) return;
         std::int64_t const source = from[pair], target = to[pair];
         if (source < 0 || source >= slots || target < 0 || target >= slots) return;
         std::int64_t const width = bytes - first < strip ? bytes - first : strip;

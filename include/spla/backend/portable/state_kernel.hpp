@@ -5,6 +5,8 @@
 #include "../../view_concepts.hpp"
 #include "launch.hpp"
 
+#include <algorithm>
+
 namespace spla::portable
 {
 
@@ -230,7 +232,7 @@ void enter_blocks(Exec const& exec, block_state_kernel<Exec, FeatureMap, Element
     launch("spla::append::block_states", exec, most * state.key_heads, kernel.scratch_bytes, kernel);
     auto const scan = [&](char const* label, T* running, T* prefix, std::int64_t numbers) {
         prefix_scan<Exec, T> const sums{state, running, prefix, numbers, kernel.sequences};
-        launch(label, exec, kernel.sequences.count * sums.strips(), 0, sums);
+        launch(label, exec, std::max<std::int64_t>(kernel.sequences.count, 1) * sums.strips(), 0, sums);
     };
     scan("spla::append::prefix_states", state.running, state.prefix, state.features * state.leading);
     if (state.normalised)

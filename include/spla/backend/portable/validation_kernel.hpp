@@ -7,6 +7,7 @@
 #include "launch.hpp"
 
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <optional>
 
@@ -25,7 +26,10 @@ struct offence_search
     KOKKOS_FUNCTION void operator()(std::int64_t i, std::int64_t& found) const
     {
         if (at >= 0)
-            found = Kokkos::bit_cast<std::int64_t>(rule.value(at));
+        {
+            double const value = rule.value(at);
+            memcpy(&found, &value, sizeof(found));
+        }
         else if (i < found && rule.offends(i))
             found = i;
     }
@@ -49,7 +53,10 @@ std::optional<offence> search(Exec const& exec, std::int64_t count, Rule const& 
     if (count <= 0) return {};
     std::int64_t const at = reduce(count, {rule});
     if (at == std::numeric_limits<std::int64_t>::max()) return {};
-    return offence{at, Kokkos::bit_cast<double>(reduce(1, {rule, at}))};
+    std::int64_t const bits = reduce(1, {rule, at});
+    offence first{at, 0.0};
+    std::memcpy(&first.value, &bits, sizeof(bits));
+    return first;
 }
 
 /// Any rule, by reference: see kernel_reference.
@@ -59,8 +66,8 @@ struct rule_reference
     bool (*offends_)(void const*, std::int64_t);
     double (*value_)(void const*, std::int64_t);
 
-    bool offends(std::int64_t i) const { return offends_(rule, i); }
-    double value(std::int64_t i) const { return value_(rule, i); }
+    KOKKOS_FUNCTION bool offends(std::int64_t i) const { return offends_(rule, i); }
+    KOKKOS_FUNCTION double value(std::int64_t i) const { return value_(rule, i); }
 };
 
 /// The first of `count` numbers that offends. Waits for the instance.
@@ -195,8 +202,8 @@ struct batch_rule
         if (which == progress)
         {
             if (keys == n || !slot_holds(b)) return false;
-            std::int64_t const holds = held[sequences.slots[b]];
-            return keys - n > holds || keys - n < holds - rewind_tokens;
+            std::int32_t const* const now = held + 2 * std::int64_t{sequences.slots[b]};
+            return keys - n > now[0] || keys - n < now[1] - rewind_tokens;
         }
         if (which == key_offset)
             return sequences.key_offsets &&
@@ -343,7 +350,8 @@ void require_valid_batch(detail::rule_checker& c, Exec const& exec, batch_rule r
         return;
     case batch_rule::progress:
         c.fail(rule_kind::state, phrase{"batch.lengths", at, " less its new tokens"}, actual,
-               phrase{"0, or the tokens that the slot holds, or up to ", rule.rewind_tokens, " fewer (rewind_tokens)"});
+               phrase{"0, or the tokens that the slot holds, or fewer: up to ", rule.rewind_tokens,
+                      " (rewind_tokens) fewer than the most that it held"});
         return;
     case batch_rule::key_offset:
         c.fail(value, phrase{"cache.key_offsets", at}, actual,
