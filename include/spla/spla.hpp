@@ -18,5 +18,6 @@
 #include "run_batch.hpp"
 #include "select.hpp"
 #include "sequence_state.hpp"
+#include "state_image.hpp"
 #include "version.hpp"
 #include "workspace.hpp"

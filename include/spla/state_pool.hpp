@@ -35,6 +35,33 @@ struct pool_layout : state_layout
     std::size_t held = 0;
 
     friend bool operator==(pool_layout const&, pool_layout const&) = default;
+
+    /// Bytes of the parts, of one slot ...
+    std::int64_t linear_bytes() const { return states() * padded_value_dim() * number_bytes(); }
+    std::int64_t normaliser_bytes() const { return normalised ? states() * number_bytes() : 0; }
+    std::int64_t list_bytes() const { return length_bytes() * top_k; }
+    std::int64_t length_bytes() const { return share == sharing_kind::first_query ? kept_lists * key_heads * 4 : 0; }
+    /// ... and of one page (of a slot's row, where there are no pages).
+    std::int64_t summary_bytes() const
+    {
+        std::int64_t const stored = storage == summary_storage::fp32 ? 4 : (storage == summary_storage::bf16 ? 2 : 1);
+        return blocks * key_heads * summary_vectors() * head_dim * stored;
+    }
+    std::int64_t scale_bytes() const
+    {
+        return storage == summary_storage::int8 ? blocks * key_heads * summary_vectors() * 4 : 0;
+    }
+    /// What a sequence takes of the pool: its slot, and its pages.
+    std::int64_t slot_bytes() const
+    {
+        return linear_bytes() + normaliser_bytes() + list_bytes() + length_bytes() + 8 +
+               (sizes.pages > 0 ? 0 : page_bytes());
+    }
+    std::int64_t page_bytes() const { return summary_bytes() + scale_bytes(); }
+
+private:
+    std::int64_t states() const { return residual ? kept_states * key_heads * features : 0; }
+    std::int64_t number_bytes() const { return accumulator == element_kind::float64 ? 8 : 4; }
 };
 
 namespace detail
@@ -70,20 +97,16 @@ pool_layout layout_of(problem p, pool_sizes const& z, options<Metric, FeatureMap
     s.kept_lists = ceil_divide(z.rewind_tokens, s.tile) + 1;
     s.top_k = s.share == sharing_kind::first_query ? o.top_k : 0;
 
-    std::size_t const accumulator = s.accumulator == element_kind::float64 ? 8 : 4;
-    std::size_t const element = s.storage == summary_storage::fp32 ? 4 : (s.storage == summary_storage::bf16 ? 2 : 1);
     buffer_carver place;
-    std::int64_t const summary = (z.pages > 0 ? z.pages : z.slots) * s.blocks * s.key_heads * s.summary_vectors();
-    std::int64_t const states = z.slots * s.kept_states * s.key_heads;
-    std::int64_t const lists = s.share == sharing_kind::first_query ? z.slots * s.kept_lists * s.key_heads : 0;
-    s.summaries = place(summary * s.head_dim, element);
-    s.scales = place(s.storage == summary_storage::int8 ? summary : 0, 4);
-    s.linear = place(s.residual ? states * s.features * s.padded_value_dim() : 0, accumulator);
-    s.normaliser = place(s.residual && s.normalised ? states * s.features : 0, accumulator);
+    std::int64_t const rows = z.pages > 0 ? z.pages : z.slots;
+    s.summaries = place(rows * s.summary_bytes(), 1);
+    s.scales = place(rows * s.scale_bytes(), 1);
+    s.linear = place(z.slots * s.linear_bytes(), 1);
+    s.normaliser = place(z.slots * s.normaliser_bytes(), 1);
     s.prefix = s.prefix_normaliser = place(0, 1);
-    s.shared_list = place(lists * s.top_k, 4);
-    s.shared_length = place(lists, 4);
-    s.held = place(z.slots * 2, 4);
+    s.shared_list = place(z.slots * s.list_bytes(), 1);
+    s.shared_length = place(z.slots * s.length_bytes(), 1);
+    s.held = place(z.slots * 8, 1);
     s.bytes = place(0, 1);
     return s;
 }
@@ -124,7 +147,8 @@ pool_layout pool_layout_of(problem const& sizes, pool_sizes const& z, options<Me
 /// sequence's first token, whatever it held: to free one is to use it for another.
 ///
 /// The bytes are the caller's (a view of at least layout.bytes, aligned to buffer_alignment), or come from
-/// make_state_pool(). Copies of the object share them. All progress lies in the bytes: the object never changes.
+/// make_state_pool(). What a sequence takes of them: slot_bytes() and page_bytes() of the layout. Copies of the object
+/// share them. All progress lies in the bytes: the object never changes.
 template <class MemorySpace>
 class state_pool
 {

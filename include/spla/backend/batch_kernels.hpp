@@ -309,10 +309,8 @@ void copy_pool_summaries(Exec const& exec, state_pool<MemorySpace> const& pool, 
                          std::int32_t const* to, std::int64_t pairs, std::int64_t count)
 {
     pool_layout const& l = pool.layout();
-    std::int64_t const vectors = l.blocks * l.key_heads * l.summary_vectors();
-    std::int64_t const stored = l.storage == summary_storage::fp32 ? 4 : (l.storage == summary_storage::bf16 ? 2 : 1);
-    copy_pool_part(exec, pool, l.summaries, vectors * l.head_dim * stored, from, to, pairs, count);
-    copy_pool_part(exec, pool, l.scales, l.storage == summary_storage::int8 ? vectors * 4 : 0, from, to, pairs, count);
+    copy_pool_part(exec, pool, l.summaries, l.summary_bytes(), from, to, pairs, count);
+    copy_pool_part(exec, pool, l.scales, l.scale_bytes(), from, to, pairs, count);
 }
 
 template <class Exec, class MemorySpace>
@@ -323,13 +321,10 @@ void copy_pool_slots(Exec const& exec, state_pool<MemorySpace> const& pool, std:
     auto const copy = [&](std::size_t begin, std::int64_t bytes) {
         copy_pool_part(exec, pool, begin, bytes, from, to, pairs, l.sizes.slots);
     };
-    std::int64_t const number = l.accumulator == element_kind::float64 ? 8 : 4;
-    std::int64_t const states = l.residual ? l.kept_states * l.key_heads * l.features : 0;
-    copy(l.linear, states * l.padded_value_dim() * number);
-    copy(l.normaliser, l.normalised ? states * number : 0);
-    bool const shares = l.share == sharing_kind::first_query;
-    copy(l.shared_list, shares ? l.kept_lists * l.key_heads * l.top_k * 4 : 0);
-    copy(l.shared_length, shares ? l.kept_lists * l.key_heads * 4 : 0);
+    copy(l.linear, l.linear_bytes());
+    copy(l.normaliser, l.normaliser_bytes());
+    copy(l.shared_list, l.list_bytes());
+    copy(l.shared_length, l.length_bytes());
     copy(l.held, 8);
     if (l.sizes.pages == 0) copy_pool_summaries(exec, pool, from, to, pairs, l.sizes.slots);
 }
