@@ -1,7 +1,6 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "algorithm/batch_rules.hpp"
 #include "backend/batch_kernels.hpp"
 #include "state_pool.hpp"
 

@@ -241,6 +241,19 @@ TEST_CASE("rules of plans and pools", "[serving][rules]")
     expect_throw([&] { x.write(); }, "write_cache", {{}, rule_kind::shape, "new_value", "[16, 2, 12]", "[17, 2, 12]"});
 }
 
+TEST_CASE("bytes of a sequence, as the engine page has them", "[serving][rules]")
+{
+    spla::problem p;
+    p.key_heads = p.query_heads = 8, p.head_dim = p.value_dim = 128, p.element = spla::element_kind::bfloat16;
+    auto const of = [&](int rewind) { return spla::pool_layout_of(p, {4, 100, 64, rewind}, spla::options<>()); };
+    CHECK(of(0).slot_bytes() == (1 << 20) + 8);
+    CHECK(of(64).slot_bytes() == (2 << 20) + 8);
+    CHECK(of(65).slot_bytes() == (3 << 20) + 8);
+    CHECK(of(0).page_bytes() == 6 << 10);
+    // Parts begin at multiples of 256 bytes, and hold all slots and pages.
+    CHECK(of(0).bytes == 4 * ((std::size_t{1} << 20)) + 100 * (6 << 10) + 256);
+}
+
 namespace
 {
 /// What the arrays may not hold. The first of two offences is named.

@@ -5,6 +5,9 @@
 #include "../view_concepts.hpp"
 #include "panel_load.hpp"
 
+#include <cstddef>
+#include <cstdint>
+
 /// Where a block's summary lies and how its vectors are stored: bf16, fp32, or int8 with one scale a vector.
 namespace spla::detail
 {
@@ -16,6 +19,41 @@ KOKKOS_INLINE_FUNCTION float round_to_even(float x)
     float const rest = x - low;
     bool const up = rest > 0.5f || (rest == 0.5f && low != 2.0f * Kokkos::floor(low / 2.0f));
     return up ? low + 1.0f : low;
+}
+
+/// One stored vector, of a type known at run time: one compilation of a panel's load for all of them.
+struct summary_vector
+{
+    void const* data = nullptr;
+    summary_storage storage = summary_storage::fp32;
+
+    template <class Element>
+    KOKKOS_FUNCTION Element const* as() const
+    {
+        return static_cast<Element const*>(data);
+    }
+};
+template <class T, int N>
+KOKKOS_FUNCTION void load_tile(summary_vector const (&rows)[N], int d, lanes<T, N> (&tile)[N])
+{
+    if (rows[0].storage == summary_storage::fp32)
+        unrolled<N>([&](auto r) { tile[r] = load_lanes<T, N>(rows[r].template as<float>() + d); });
+    else if (rows[0].storage == summary_storage::bf16)
+        unrolled<N>([&](auto r) { tile[r] = load_lanes<T, N>(rows[r].template as<bfloat16>() + d); });
+    else
+        unrolled<N>([&](auto r) { tile[r] = load_lanes<T, N>(rows[r].template as<std::int8_t>() + d); });
+}
+template <class T>
+KOKKOS_FUNCTION T load_number(summary_vector const& row, int d)
+{
+    if (row.storage == summary_storage::fp32) return widen<T>(row.as<float>()[d]);
+    if (row.storage == summary_storage::bf16) return widen<T>(row.as<bfloat16>()[d]);
+    return widen<T>(row.as<std::int8_t>()[d]);
+}
+KOKKOS_INLINE_FUNCTION void const* address_of(summary_vector const& row, int d)
+{
+    int const bytes = row.storage == summary_storage::fp32 ? 4 : (row.storage == summary_storage::bf16 ? 2 : 1);
+    return row.as<std::byte>() + d * bytes;
 }
 
 struct summary_tensor
@@ -36,6 +74,12 @@ struct summary_tensor
         return (((at.batch * blocks + at.token) * key_heads + head) * sub_blocks + sub) * vectors + v;
     }
 
+    KOKKOS_FUNCTION summary_vector vector(std::int64_t vector_number) const
+    {
+        std::int64_t const first = vector_number * head_dim;
+        int const bytes = storage == summary_storage::fp32 ? 4 : (storage == summary_storage::bf16 ? 2 : 1);
+        return {static_cast<std::byte const*>(values) + first * bytes, storage};
+    }
     template <class Element>
     KOKKOS_FUNCTION Element* row(std::int64_t vector_number) const
     {
@@ -89,14 +133,14 @@ summary_tensor summaries_of(State const& state)
 }
 
 /// The same vector of a sequence's blocks from `block` on.
-template <class Element>
 struct summary_rows
 {
     summary_tensor const& summary;
     std::int64_t sequence, block, head;
     int sub, vector;
+
     KOKKOS_FUNCTION std::int64_t number(int j) const { return summary.number(sequence, block + j, head, sub, vector); }
-    KOKKOS_FUNCTION Element const* operator()(int j) const { return summary.template row<Element>(number(j)); }
+    KOKKOS_FUNCTION summary_vector operator()(int j) const { return summary.vector(number(j)); }
 };
 
 /// Loads vector `v` of sub-block `sub` of `blocks` consecutive summaries as a transposed panel [head_dim][leading], and
@@ -107,24 +151,15 @@ KOKKOS_FUNCTION void load_summary_panel(Team const& team, summary_tensor const& 
                                         int v, T* panel, int leading)
 {
     int const width = static_cast<int>(s.head_dim);
-    auto const load = [&](auto const& rows) {
-        std::remove_cvref_t<decltype(rows)> const ahead{s, sequence, first_block + blocks, head, sub, v};
-        load_transposed(team, blocks, leading, width, rows, panel, leading, ahead, following);
-    };
-    if (s.storage == summary_storage::fp32)
-        load(summary_rows<float>{s, sequence, first_block, head, sub, v});
-    else if (s.storage == summary_storage::bf16)
-        load(summary_rows<bfloat16>{s, sequence, first_block, head, sub, v});
-    else
-    {
-        summary_rows<std::int8_t> const rows{s, sequence, first_block, head, sub, v};
-        load(rows);
-        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, width), [&](int d) {
-            Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, blocks),
-                                 [&](int j) { panel[d * leading + j] *= static_cast<T>(s.scales[rows.number(j)]); });
-        });
-        team.team_barrier();
-    }
+    summary_rows const rows{s, sequence, first_block, head, sub, v};
+    load_transposed(team, blocks, leading, width, rows, panel, leading,
+                    summary_rows{s, sequence, first_block + blocks, head, sub, v}, following);
+    if (s.storage != summary_storage::int8) return;
+    Kokkos::parallel_for(Kokkos::TeamThreadRange(team, width), [&](int d) {
+        Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, blocks),
+                             [&](int j) { panel[d * leading + j] *= static_cast<T>(s.scales[rows.number(j)]); });
+    });
+    team.team_barrier();
 }
 
 } // namespace spla::detail

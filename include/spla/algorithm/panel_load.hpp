@@ -89,6 +89,24 @@ KOKKOS_FUNCTION void load_panel(Team const& team, int rows, int width, Row const
     team.team_barrier();
 }
 
+// What load_transposed() asks of a row: here a pointer to its elements; block_summary.hpp has another kind.
+
+template <class T, int N, class Element>
+KOKKOS_FUNCTION void load_tile(Element const* const (&rows)[N], int d, lanes<T, N> (&tile)[N])
+{
+    unrolled<N>([&](auto r) { tile[r] = load_lanes<T, N>(rows[r] + d); });
+}
+template <class T, class Element>
+KOKKOS_FUNCTION T load_number(Element const* row, int d)
+{
+    return widen<T>(row[d]);
+}
+template <class Element>
+KOKKOS_FUNCTION void const* address_of(Element const* row, int d)
+{
+    return row + d;
+}
+
 /// to[d][r] = row(r)[d] for d in [0, width), r in [0, rows); zeros for r in [rows, columns); columns are `leading`
 /// apart. On a CPU, rows ahead(r), r below ahead_rows, are asked for meanwhile, a few lines at a time: more at once
 /// than a core has places for outstanding lines are dropped.
@@ -109,28 +127,29 @@ KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int columns, in
             int d0 = 0;
             for (; whole && d0 + w <= width; d0 += w)
             {
-                [[maybe_unused]] bool const new_line = d0 * static_cast<int>(sizeof(*from[0])) % cache_line == 0;
-                KOKKOS_IF_ON_HOST((for (int r = 0; new_line && r < asked; ++r) prefetch_line(next[r] + d0);))
+                [[maybe_unused]] bool const new_line = d0 % (cache_line / static_cast<int>(sizeof(T))) == 0;
+                KOKKOS_IF_ON_HOST((for (int r = 0; new_line && r < asked; ++r) prefetch_line(address_of(next[r], d0));))
                 lanes<T, w> tile[w];
-                unrolled<w>([&](auto r) { tile[r] = load_lanes<T, w>(from[r] + d0); });
+                load_tile(from, d0, tile);
                 transpose(tile);
                 T* const into = to + static_cast<std::int64_t>(d0) * leading + r0;
                 unrolled<w>([&](auto d) { tile[d].store(into + static_cast<std::int64_t>(d) * leading); });
             }
             for (int r = r0; r < r0 + w; ++r)
             {
-                auto const* one = r < rows ? row(r) : nullptr;
+                bool const there = r < rows && d0 < width;
+                auto const one = there ? row(r) : decltype(row(r))();
                 for (int d = d0; d < width; ++d)
-                    to[static_cast<std::int64_t>(d) * leading + r] = one ? widen<T>(one[d]) : T(0);
+                    to[static_cast<std::int64_t>(d) * leading + r] = there ? load_number<T>(one, d) : T(0);
             }
         }
     }
     else
     {
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, columns), [&](int r) {
-            auto const* from = r < rows ? row(r) : row(0);
+            auto const from = row(r < rows ? r : 0);
             Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, width), [&](int d) {
-                to[static_cast<std::int64_t>(d) * leading + r] = r < rows ? widen<T>(from[d]) : T(0);
+                to[static_cast<std::int64_t>(d) * leading + r] = r < rows ? load_number<T>(from, d) : T(0);
             });
         });
         team.team_barrier();

@@ -75,38 +75,71 @@ struct item_table
     }
 };
 
-/// Where the tokens of a sequence lie in a tensor: in its row of the batch, or as one of the arrays says.
-struct token_map
+/// Where the tokens of a sequence lie in a tensor [batch, token, ...].
+class token_map
 {
-    std::int32_t const* offsets = nullptr; ///< sequence b begins at token offsets[b]; there is no batch
-    std::int32_t const* slots = nullptr;   ///< sequence b has row slots[b] of the batch
-    std::int32_t const* pages = nullptr;   ///< tokens in pages, rows of the batch: page table [sequence, page]
-    std::int64_t page_stride = 0;          ///< pages between two sequences of the table
-    std::int64_t page_tokens = 1;
-    std::int64_t page_count = 0;
+public:
+    /// In its row of the batch.
+    token_map() = default;
+    /// Sequence after sequence in one row: those of b from offsets[b] on.
+    static token_map packed(std::int32_t const* offsets) { return {layout::packed, offsets, 0, 1, 0}; }
+    /// In row slots[b].
+    static token_map in_slots(std::int32_t const* slots) { return {layout::slots, slots, 0, 1, 0}; }
+    /// In pages, which are rows of the batch: their numbers in a table [sequence, page], `stride` between sequences.
+    static token_map in_pages(std::int32_t const* table, std::int64_t stride, std::int64_t page_tokens,
+                              std::int64_t page_count)
+    {
+        return {layout::pages, table, stride, page_tokens, page_count};
+    }
 
     struct place
     {
         std::int64_t batch, token;
     };
-    /// A page out of range is taken for the nearest that exists: read, its numbers are wrong; never out of bounds.
     KOKKOS_FUNCTION place operator()(std::int64_t b, std::int64_t token) const
     {
-        if (pages)
-        {
-            std::int64_t const page = pages[b * page_stride + token / page_tokens];
-            return {page < 0 ? 0 : (page < page_count ? page : page_count - 1), token % page_tokens};
-        }
-        if (offsets) return {0, offsets[b] + token};
-        return {slots ? slots[b] : b, token};
+        if (layout_ == layout::fixed) return {b, token};
+        return look_up(b, token);
     }
+    KOKKOS_FUNCTION bool has_pages() const { return layout_ == layout::pages; }
+    KOKKOS_FUNCTION std::int64_t page_tokens() const { return page_tokens_; }
+    KOKKOS_FUNCTION std::int64_t page_count() const { return page_count_; }
+    /// Number of a sequence's i-th page.
+    KOKKOS_FUNCTION std::int64_t page(std::int64_t b, std::int64_t i) const { return table_[b * stride_ + i]; }
     /// Does the token have a place to be written to?
     KOKKOS_FUNCTION bool holds(std::int64_t b, std::int64_t token) const
     {
-        if (!pages) return true;
-        std::int64_t const page = pages[b * page_stride + token / page_tokens];
-        return page >= 0 && page < page_count;
+        if (!has_pages()) return true;
+        std::int64_t const p = page(b, token / page_tokens_);
+        return p >= 0 && p < page_count_;
     }
+
+private:
+    enum class layout
+    {
+        fixed,
+        packed,
+        slots,
+        pages
+    };
+    token_map(layout l, std::int32_t const* table, std::int64_t stride, std::int64_t page_tokens,
+              std::int64_t page_count)
+        : layout_(l), table_(table), stride_(stride), page_tokens_(page_tokens), page_count_(page_count)
+    {
+    }
+    /// A page out of range is taken for the nearest that exists: read, its numbers are wrong; never out of bounds. Out
+    /// of line, so that the fixed batch pays one comparison, and compiles nothing more, wherever a row is asked for.
+    [[gnu::cold]] KOKKOS_FUNCTION place look_up(std::int64_t b, std::int64_t token) const
+    {
+        if (layout_ == layout::packed) return {0, table_[b] + token};
+        if (layout_ == layout::slots) return {table_[b], token};
+        std::int64_t const p = page(b, token / page_tokens_);
+        return {p < 0 ? 0 : (p < page_count_ ? p : page_count_ - 1), token % page_tokens_};
+    }
+
+    layout layout_ = layout::fixed;
+    std::int32_t const* table_ = nullptr;
+    std::int64_t stride_ = 0, page_tokens_ = 1, page_count_ = 0;
 };
 
 } // namespace spla::detail

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "../algorithm/batch_rules.hpp"
+#include "batch_rules.hpp"
 #include "kernel_choice.hpp"
 #include "portable/slot_kernels.hpp"
 
@@ -28,49 +28,56 @@ struct batch_call
 
 /// A packed view as kernels see it: dimension 1 of a batch of one.
 template <class V>
-auto packed_tensor(V const& view, std::int32_t const* offsets)
+auto packed_tensor(V const& view, detail::token_map const& map)
 {
     auto t = detail::tensor_of(packed(view));
     t.stride[0] = 0;
-    t.map.offsets = offsets;
+    t.map = map;
     return t;
 }
 
 template <class Key, class Value>
 detail::token_map map_of(slot_cache<Key, Value> const&, std::int32_t const* slots)
 {
-    detail::token_map m;
-    m.slots = slots;
-    return m;
+    return detail::token_map::in_slots(slots);
 }
 template <class Key, class Value, class Table>
 detail::token_map map_of(paged_cache<Key, Value, Table> const& cache, std::int32_t const*)
 {
-    detail::token_map m;
-    m.pages = cache.page_table.data();
-    m.page_stride = static_cast<std::int64_t>(cache.page_table.stride(0));
-    m.page_tokens = static_cast<std::int64_t>(cache.key.extent(1));
-    m.page_count = static_cast<std::int64_t>(cache.key.extent(0));
-    return m;
+    return detail::token_map::in_pages(cache.page_table.data(), static_cast<std::int64_t>(cache.page_table.stride(0)),
+                                       static_cast<std::int64_t>(cache.key.extent(1)),
+                                       static_cast<std::int64_t>(cache.key.extent(0)));
 }
 template <class Key, class Value, class Offsets>
 detail::token_map map_of(packed_keys<Key, Value, Offsets> const& cache, std::int32_t const*)
 {
-    detail::token_map m;
-    m.offsets = cache.key_offsets.data();
-    return m;
+    return detail::token_map::packed(cache.key_offsets.data());
 }
 template <class V>
 auto cache_tensor(V const& view, detail::token_map const& map)
 {
     if constexpr (V::rank() == 3)
-        return packed_tensor(view, map.offsets);
+        return packed_tensor(view, map);
     else
     {
         auto t = detail::tensor_of(view);
         t.map = map;
         return t;
     }
+}
+
+/// The same map in blocks, of the pool's summaries: pages of the cache are pages of summaries.
+template <class Cache>
+detail::token_map summary_map_of(Cache const&, std::int32_t const* slots, std::int64_t)
+{
+    return detail::token_map::in_slots(slots);
+}
+template <class Key, class Value, class Table>
+detail::token_map summary_map_of(paged_cache<Key, Value, Table> const& cache, std::int32_t const*,
+                                 std::int64_t page_blocks)
+{
+    return detail::token_map::in_pages(cache.page_table.data(), static_cast<std::int64_t>(cache.page_table.stride(0)),
+                                       page_blocks, static_cast<std::int64_t>(cache.key.extent(0)));
 }
 
 /// The sequences of a step within the plan's limits and what cache and pool hold.
@@ -117,14 +124,12 @@ auto make_batch_call(batch_plan<Element, Options> const& how, sequence_batch<Mem
     auto const& o = how.options;
     batch_limits const& l = how.limits;
     pool_layout const& held = pool.layout();
-    std::int32_t const* const offsets = batch.offsets.data();
     batch_call<Element> call;
     call.pool = held;
     call.sequences = table_of(how, batch, static_cast<std::int64_t>(query.extent(0)), cache, held);
     detail::token_map const map = map_of(cache, batch.slots.data());
-    detail::token_map of_tokens;
-    of_tokens.offsets = offsets;
-    call.query = detail::as_const(packed_tensor(query, offsets));
+    auto const of_tokens = detail::token_map::packed(batch.offsets.data());
+    call.query = detail::as_const(packed_tensor(query, of_tokens));
     call.key = detail::as_const(cache_tensor(cache.key, map));
     call.value = detail::as_const(cache_tensor(cache.value, map));
     call.residual_query = call.query, call.residual_key = call.key;
@@ -156,7 +161,7 @@ auto make_batch_call(batch_plan<Element, Options> const& how, sequence_batch<Mem
         list.length_stride[2] = 1, list.length_stride[1] = l.key_heads;
         list.capacity = std::min<std::int64_t>(o.top_k, capacity);
     }
-    list.map.offsets = call.given.map.offsets = call.made.first(portable::schedule::lists);
+    list.map = call.given.map = detail::token_map::packed(call.made.first(portable::schedule::lists));
     if (o.share.kind == sharing_kind::first_query)
     {
         detail::list_tensor& kept = call.slot_lists;
@@ -167,14 +172,10 @@ auto make_batch_call(batch_plan<Element, Options> const& how, sequence_batch<Mem
         kept.length_stride[2] = 1, kept.length_stride[1] = held.key_heads;
         kept.length_stride[0] = held.key_heads * held.kept_lists;
         kept.capacity = held.top_k;
-        kept.map.slots = batch.slots.data();
+        kept.map = detail::token_map::in_slots(batch.slots.data());
     }
     call.summary = detail::summaries_of(pool);
-    call.summary.map = map;
-    if (held.sizes.pages > 0)
-        call.summary.map.page_tokens = held.blocks;
-    else
-        call.summary.map = {nullptr, batch.slots.data()};
+    call.summary.map = summary_map_of(cache, batch.slots.data(), held.blocks);
 
     portable::linear_tensor<T>& state = call.state;
     state.running = pool.template part<T>(held.linear);
@@ -286,8 +287,8 @@ void copy_to_cache(Exec const& exec, batch_plan<Element, Options> const& how, se
     auto const sequences = table_of(how, batch, tokens, cache, pool.layout());
     detail::token_map const map = map_of(cache, batch.slots.data());
     auto const copy = [&](auto const& from, auto const& to) {
-        portable::copy_batch_tokens<Exec, Element> const kernel{detail::as_const(packed_tensor(from, nullptr)),
-                                                                cache_tensor(to, map), sequences};
+        portable::copy_batch_tokens<Exec, Element> const kernel{
+            detail::as_const(packed_tensor(from, detail::token_map())), cache_tensor(to, map), sequences};
         portable::launch("spla::write_cache", exec, sequences.tokens * how.limits.key_heads, 0, kernel);
     };
     copy(new_key, cache.key);

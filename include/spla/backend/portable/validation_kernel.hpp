@@ -161,7 +161,7 @@ struct batch_rule
         key_offset,
         page ///< and those after it
     };
-    KOKKOS_FUNCTION std::int64_t entries() const { return page + (map.pages ? most_pages : 0); }
+    KOKKOS_FUNCTION std::int64_t entries() const { return page + (map.has_pages() ? most_pages : 0); }
     KOKKOS_FUNCTION std::int64_t added(std::int64_t b) const
     {
         return std::int64_t{sequences.offsets[b + 1]} - sequences.offsets[b];
@@ -179,7 +179,7 @@ struct batch_rule
         if (which == slot || which == twice) return sequences.slots[b];
         if (which == progress) return double(sequences.lengths[b] - added(b));
         if (which == key_offset) return sequences.key_offsets[b];
-        return map.pages[b * map.page_stride + which - page];
+        return static_cast<double>(map.page(b, which - page));
     }
     KOKKOS_FUNCTION bool offends(std::int64_t i) const
     {
@@ -209,9 +209,9 @@ struct batch_rule
             return sequences.key_offsets &&
                    (sequences.key_offsets[b] < 0 || sequences.key_offsets[b] + keys > sequences.key_tokens);
         std::int64_t const p = which - page;
-        if (p * map.page_tokens >= keys) return false;
-        std::int64_t const at = map.pages[b * map.page_stride + p];
-        return at < 0 || at >= map.page_count;
+        if (p * map.page_tokens() >= keys) return false;
+        std::int64_t const at = map.page(b, p);
+        return at < 0 || at >= map.page_count();
     }
 };
 
@@ -324,7 +324,7 @@ void require_valid_batch(detail::rule_checker& c, Exec const& exec, batch_rule r
 {
     using detail::phrase;
     detail::sequence_table const& s = rule.sequences;
-    if (rule.map.pages) rule.most_pages = ceil_divide(s.keys, rule.map.page_tokens);
+    if (rule.map.has_pages()) rule.most_pages = ceil_divide(s.keys, rule.map.page_tokens());
     auto const found = find_offence(exec, s.count * rule.entries(), rule);
     if (!found) return;
     std::int64_t const b = found->at / rule.entries(), which = found->at % rule.entries();
@@ -359,7 +359,7 @@ void require_valid_batch(detail::rule_checker& c, Exec const& exec, batch_rule r
         return;
     default:
         c.fail(value, phrase{"cache.page_table", detail::word(place, 2)}, actual,
-               phrase{"0 to ", rule.map.page_count - 1});
+               phrase{"0 to ", rule.map.page_count() - 1});
     }
 }
 

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "../algorithm/view_rules.hpp"
 #include "../batch_plan.hpp"
 #include "../state_pool.hpp"
-#include "view_rules.hpp"
 
 /// Rules on the views of a step, and how views of rank 3 are seen by kernels.
 namespace spla::detail
