@@ -91,9 +91,11 @@ struct numbered_from
     }
 };
 
+/// Not inlined: what Kokkos does at the first launch of a translation unit (a copy that no capture allows) is then done
+/// at the first launch of the kernel, by warm_up(), whichever unit's instance of this function the linker keeps.
 template <class Exec, class Kernel>
-void launch_teams(char const* label, Exec const& exec, std::int64_t items, std::int64_t scratch_bytes,
-                  Kernel const& kernel)
+[[gnu::noinline]] void launch_teams(char const* label, Exec const& exec, std::int64_t items, std::int64_t scratch_bytes,
+                                    Kernel const& kernel)
 {
     constexpr std::int64_t most = std::int64_t{1} << 30; // teams of one launch
     for (std::int64_t first = 0; first < items; first += most)
