@@ -87,7 +87,7 @@ void hold_lists(verdict& v, spla::reference::lists const& chosen, spla::referenc
             {
                 auto const text = [](std::vector<int> const& list) {
                     std::string s;
-                    for (int b : list) s += " " + std::to_string(b);
+                    for (int b : list) s.append(" ").append(std::to_string(b));
                     return s;
                 };
                 v.first_wrong = ": tile " + std::to_string(t) + ", key head " + std::to_string(h) + " has" +

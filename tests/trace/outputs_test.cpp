@@ -3,6 +3,7 @@
 // Both branches and their combination on a real model's queries, keys and values, against the definition.
 #include "../../examples/01_real_model/measure.hpp"
 #include "../catch.hpp"
+#include "../conformance/core.hpp"
 
 #include <spla/reference/reference.hpp>
 
@@ -12,17 +13,12 @@ namespace
 {
 constexpr int last = 12; // queries held against the definition, at the text's end
 
-template <class View>
-auto on_host(View const& view)
-{
-    return Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, view);
-}
-
 /// The last queries of the text in one prefill whose earlier tokens were appended: outputs, branches, lse and lists.
 template <class Element>
 void hold(spla::options<> o, double spoil = 1)
 {
     using namespace lesson;
+    using call = spla_test::calls<space, Element>;
     o.segment_tokens = 8192;
     auto const file = read_trace(
         (std::filesystem::path(__FILE__).parent_path() / "../../examples/data/smollm2_135m_layer_09.safetensors")
@@ -31,36 +27,28 @@ void hold(spla::options<> o, double spoil = 1)
     space const exec;
     int const keys = x.tokens();
     auto const sizes = x.sizes(last, keys);
-    auto state = spla::make_sequence_state(exec, sizes, o);
-    spla::append(exec, tokens_of(x.key, 0, keys), tokens_of(x.value, 0, keys), x.key, x.value, state, o);
+    auto state = call::make_state(exec, sizes, o);
+    call::append(exec, tokens_of(x.key, 0, keys), tokens_of(x.value, 0, keys), x.key, x.value, state, o);
     auto const query = tokens_of(x.query, keys - last, keys);
-    auto const lists = room_for_lists(last, keys, x.key_heads(), o);
+    auto const lists = spla_test::unwritten_lists<space::memory_space>(
+        1, spla::tile_count(last, keys, spla::window_of(o).tile), x.key_heads(), o.top_k);
     tensor<float> const output("output", 1, last, x.query_heads(), x.width()), sparse("sparse", output.layout()),
         residual("residual", output.layout());
     Kokkos::View<float***, Kokkos::LayoutRight, space::memory_space> const lse("lse", 1, last, x.query_heads());
     spla::attention_extras<Element> extras;
     extras.return_lists(lists).return_branches(sparse, residual).return_lse(lse);
-    auto const plan = spla::plan_decode(exec, sizes, o);
-    spla::decode(exec, query, x.key, x.value, output, state, o, spla::make_workspace(exec, plan), extras);
+    call::decode(exec, query, x.key, x.value, output, state, o, call::decode_scratch(exec, sizes, o), extras);
     exec.fence();
 
     spla::reference::sequence s;
     s.query = s.residual_query = spla::reference::heads_of(query, 0);
     s.key = s.residual_key = spla::reference::heads_of(x.key, 0);
     s.value = spla::reference::heads_of(x.value, 0);
-    auto const indices = on_host(lists.indices);
-    auto const lengths = on_host(lists.lengths);
-    spla::reference::lists chosen(indices.extent(1)); // one a tile
-    for (std::size_t t = 0; t < chosen.size(); ++t)
-        for (int h = 0; h < x.key_heads(); ++h)
-        {
-            chosen[t].emplace_back();
-            for (int i = 0; i < lengths(0, t, h); ++i) chosen[t].back().push_back(indices(0, t, h, i));
-        }
+    auto const chosen = spla_test::lists_of(spla_test::on_host(lists), 0);
     auto const truth = spla::reference::attend(s, chosen, o, 0x1p-24, 0x1p-24);
     auto const made = spla::reference::heads_of(output, 0), exact = spla::reference::heads_of(sparse, 0),
                linear = spla::reference::heads_of(residual, 0);
-    auto const host_lse = on_host(lse);
+    auto const host_lse = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, lse);
     spla::reference::comparison all;
     for (int h = 0; h < x.query_heads(); ++h)
     {

@@ -3,6 +3,7 @@
 #pragma once
 #include "../../examples/01_real_model/true_mass.hpp"
 #include "../catch.hpp"
+#include "../conformance/core.hpp"
 
 /// Share of a real model's attention mass that selections hold, against figures computed apart from this library.
 namespace spla_test
@@ -49,20 +50,16 @@ inline real_layer const& shipped()
 template <class Element, class Metric>
 lesson::capture run(lesson::trace<Element> const& x, lesson::dense_truth const& truth, spla::options<Metric> const& o)
 {
+    using call = calls<lesson::space, Element, spla::options<Metric>>;
     lesson::space const exec;
     int const keys = x.tokens(), queries = keys - first_query;
-    auto state = spla::make_sequence_state(exec, x.sizes(queries, keys), o);
-    spla::append(exec, x.key, x.value, x.key, x.value, state, o);
+    auto state = call::make_state(exec, x.sizes(queries, keys), o);
+    call::append(exec, x.key, x.value, x.key, x.value, state, o);
     auto const tiles = spla::tile_count(queries, keys, spla::window_of(o).tile);
-    using memory = lesson::space::memory_space;
-    spla::block_list<Kokkos::View<int****, Kokkos::LayoutRight, memory>,
-                     Kokkos::View<int***, Kokkos::LayoutRight, memory>>
-        lists{{"indices", 1, std::size_t(tiles), std::size_t(x.key_heads()), std::size_t(o.top_k)},
-              {"lengths", 1, std::size_t(tiles), std::size_t(x.key_heads())}};
-    spla::select(exec, lesson::tokens_of(x.query, first_query, keys), x.key, state, lists, o);
-    auto const indices = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, lists.indices);
-    auto const lengths = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, lists.lengths);
-    return lesson::captured_mass(truth, indices, lengths, first_query, o);
+    auto const lists = unwritten_lists<lesson::space::memory_space>(1, tiles, x.key_heads(), o.top_k);
+    call::select(exec, lesson::tokens_of(x.query, first_query, keys), x.key, state, lists, o);
+    auto const made = on_host(lists);
+    return lesson::captured_mass(truth, made.indices, made.lengths, first_query, o);
 }
 
 /// Per token and shared, with fp32 and with bf16 summaries: two-sided, within the margins that the file states.
@@ -90,8 +87,7 @@ void hold(std::string const& name, spla::options<Metric> o, real_layer const& la
     }
 }
 
-/// Two sources hold the metrics, so that they compile side by side.
+/// The metrics that the demo shows; the others belong to the long tests.
 void hold_the_first_metrics(real_layer const& layer);
-void hold_the_other_metrics(real_layer const& layer);
 
 } // namespace spla_test
