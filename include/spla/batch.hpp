@@ -24,7 +24,8 @@ struct batch_limits : problem
 /// One step's sequences, read on the device when the work runs: a captured graph follows what they hold then.
 ///
 /// A sequence without new tokens (offsets that do not grow) is padding: it costs nothing, and nothing of it is read or
-/// written. So is one whose numbers break a rule below; checked mode (options.checked) says which instead.
+/// written. So is one whose numbers break a rule below, and where an offset falls, all that follow; checked mode
+/// (options.checked) says which instead.
 template <class MemorySpace>
 struct sequence_batch
 {

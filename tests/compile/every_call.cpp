@@ -61,6 +61,36 @@ void stages(exec_space const& exec, spla::options<> const& o)
     spla::combine(exec, a.sparse, a.residual, a.out, o);
     exec.fence();
 }
+
+void step(exec_space const& exec, spla::options<> const& o)
+{
+    using element = spla::bfloat16;
+    using packed = Kokkos::View<element***, Kokkos::LayoutRight, memory>;
+    using rows = Kokkos::View<element****, Kokkos::LayoutRight, memory>;
+    using indices = Kokkos::View<std::int32_t*, memory>;
+    spla::batch_limits limits;
+    limits.batch = 1, limits.queries = limits.keys = tokens, limits.query_heads = query_heads;
+    auto const plan = spla::plan_batch<element>(exec, limits, o);
+    auto const scratch = spla::make_workspace(exec, plan);
+    spla::warm_up(exec, plan);
+    indices const offsets("offsets", 2), lengths("lengths", 1), slots("slots", 1); // no new tokens: padding
+    spla::sequence_batch<memory> const batch{offsets, lengths, slots};
+    packed const query("query", tokens, query_heads, width), output("output", tokens, query_heads, width);
+    packed const new_key("key", tokens, 1, width), new_value("value", tokens, 1, width);
+    rows const keys("keys", 1, tokens, 1, width), values("values", 1, tokens, 1, width);
+    auto const in = [&](auto const& cache, spla::pool_sizes const& sizes) {
+        auto const pool = spla::make_state_pool(exec, limits, sizes, o);
+        if constexpr (!requires { cache.key_offsets; })
+            spla::write_cache(exec, plan, batch, new_key, new_value, cache, pool);
+        spla::run_batch(exec, plan, batch, query, cache, output, pool, scratch);
+        spla::fork_slots(exec, pool, indices("none", 0), indices("none", 0));
+        spla::fork_pages(exec, pool, indices("none", 0), indices("none", 0));
+        exec.fence();
+    };
+    in(spla::slot_cache<rows, rows>{keys, values}, {1, 0, tokens, 0});
+    in(spla::paged_cache{keys, values, Kokkos::View<std::int32_t**, memory>("table", 1, 1)}, {1, 1, tokens, 0});
+    in(spla::packed_keys{new_key, new_value, offsets}, {1, 0, tokens, 0});
+}
 } // namespace
 
 int main()
@@ -71,4 +101,5 @@ int main()
     prefill<float>(exec, spla::options<spla::taylor<spla::low_rank<4>>, spla::elu_plus_one>{});
     prefill<spla::float16>(exec, spla::options<spla::exact_mass, spla::identity>{});
     stages<spla::bfloat16>(exec, {});
+    step(exec, {});
 }

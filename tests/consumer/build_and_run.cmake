@@ -8,7 +8,8 @@ function(run)
 endfunction()
 
 file(REMOVE_RECURSE "${WORK}")
-set(options -DHOW=${HOW} -DLANGUAGE=${LANGUAGE} -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=${CXX}
+# Debug: the package is on trial, not the speed of what it gives.
+set(options -DHOW=${HOW} -DLANGUAGE=${LANGUAGE} -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_COMPILER=${CXX}
     -DKokkos_DIR=${Kokkos_DIR} -DEigen3_DIR=${Eigen3_DIR})
 if(CUDA_ARCHITECTURES)
     list(APPEND options -DCMAKE_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES})

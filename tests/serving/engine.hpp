@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "../conformance/core.hpp"
+#include "../conformance/step_core.hpp"
 
 #include <vector>
 

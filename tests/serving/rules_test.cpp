@@ -4,6 +4,7 @@
 // checked mode; and unchecked, where a sequence that breaks one is passed over.
 #include "../catch.hpp"
 #include "../conformance/core.hpp"
+#include "../conformance/step_core.hpp"
 
 #include <functional>
 
@@ -354,4 +355,20 @@ TEST_CASE("unchecked, a sequence that breaks a rule is passed over and the other
             for (int h = 0; h < 4; ++h)
                 for (int d = 0; d < 12; ++d) CHECK(x.output(t, h, d) == good.output(t, h, d));
     }
+}
+
+TEST_CASE("unchecked, what follows a falling offset is passed over: together it may be more than there is",
+          "[serving][checked]")
+{
+    auto const run = [](std::vector<int> const& offsets) {
+        a x;
+        auto const lists = unwritten_lists<space>(1, 17, 2, 4); // as many as 17 tokens have
+        x.extras.return_lists(lists);
+        x.offsets = numbers(offsets), x.lengths = numbers({17, 9, 17});
+        x.run();
+        x.exec.fence();
+        return x.bytes();
+    };
+    CHECK(run({0, 17, 0, 17}) == run({0, 17, 17, 17}));
+    CHECK(run({0, 17, 0, 17}) != run({0, 0, 0, 17}));
 }

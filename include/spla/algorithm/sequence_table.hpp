@@ -29,13 +29,16 @@ struct sequence_table
     std::int32_t const* slots = nullptr;   ///< [count] slot of each
     std::int64_t slot_count = 0;
     std::int64_t tokens = 0;                   ///< most queries of all together
+    std::int32_t const* falls = nullptr;       ///< [count + 1] falling offsets before each, once they are counted
     std::int32_t const* key_offsets = nullptr; ///< of keys without a cache: [count + 1], of key_tokens
     std::int64_t key_tokens = 0;
 
     /// A sequence whose numbers break a rule has no queries: it is passed over, and no number of it becomes an address.
+    /// So are all from the first falling offset on: together they may have more queries than there are.
     KOKKOS_FUNCTION sequence operator[](std::int64_t b) const
     {
         if (!offsets) return {b, queries, keys};
+        if (falls && falls[b + 1] > 0) return {b, 0, 0};
         std::int64_t const first = offsets[b], n = offsets[b + 1] - first;
         if (n <= 0 || first < 0 || n > queries || first + n > tokens) return {b, 0, 0};
         std::int64_t const length = lengths[b], slot = slots[b];

@@ -205,10 +205,11 @@ void make_schedule(Exec const& exec, batch_plan<Element, Options> const& how, ba
 
 template <class Options, class Element>
 portable::attention_shape batch_attention_shape(batch_plan<Element, Options> const& how,
-                                                batch_call<Element> const& call)
+                                                batch_call<Element> const& call,
+                                                detail::sequence_table const& sequences)
 {
     portable::attention_shape s = detail::attention_shape_of(how.limits, how.options);
-    s.sequences = call.sequences;
+    s.sequences = sequences;
     s.residual = how.options.combine != combination_kind::sparse_only;
     s.same_keys = call.residual_key.data == call.key.data && s.residual_width == s.width &&
                   std::equal(call.key.stride, call.key.stride + 3, call.residual_key.stride);
@@ -229,16 +230,16 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
     using portable::schedule;
     auto const& o = how.options;
     batch_limits const& l = how.limits;
-    auto const attention = batch_attention_shape(how, call);
-    auto const selection = detail::selection_shape_of(l, o, call.sequences);
+    detail::sequence_table const sequences = call.made.trusted(call.sequences);
+    auto const attention = batch_attention_shape(how, call, sequences);
+    auto const selection = detail::selection_shape_of(l, o, sequences);
     make_schedule(exec, how, call, attention, selection);
-    portable::make_statistics<Metric>(exec, call.key, call.summary, call.sequences,
-                                      call.made.table(schedule::completed), how.most_completed, 0, o.block,
-                                      o.kept_keys);
+    portable::make_statistics<Metric>(exec, call.key, call.summary, sequences, call.made.table(schedule::completed),
+                                      how.most_completed, 0, o.block, o.kept_keys);
     if (attention.residual)
         portable::enter_blocks(exec,
                                portable::block_state_kernel<Exec, FeatureMap, Element>{
-                                   call.residual_key, call.value, call.state, o.feature_map, call.sequences,
+                                   call.residual_key, call.value, call.state, o.feature_map, sequences,
                                    call.made.table(schedule::entering), o.block, attention.residual_width,
                                    attention.value_dim},
                                how.most_entering);
@@ -366,7 +367,7 @@ void validate_batch(char const* name, Exec const& exec, batch_plan<Element, Opti
         portable::require_finite_tokens(c, exec, "residual_key", call.residual_key, call.sequences);
     if (call.given && !c.found())
     {
-        make_schedule(exec, how, call, batch_attention_shape(how, call),
+        make_schedule(exec, how, call, batch_attention_shape(how, call, call.sequences),
                       detail::selection_shape_of(how.limits, o, call.sequences));
         portable::require_valid_lists(c, exec, call.given, window_of(o), how.limits.key_heads, call.sequences,
                                       call.made.table(portable::schedule::lists), how.most_lists);

@@ -19,6 +19,7 @@ struct schedule
         completed, ///< blocks that become complete
         entering,  ///< blocks that enter the linear state: where the prefix states of a sequence begin
         decoded,   ///< tokens that are decoded: where the unmerged rows of a sequence begin
+        falls,     ///< offsets that fall
         parts
     };
     std::int32_t* counts = nullptr; ///< [parts][sequences + 1]
@@ -26,6 +27,12 @@ struct schedule
 
     KOKKOS_FUNCTION std::int32_t* first(int which) const { return counts + which * (sequences + 1); }
     detail::item_table table(part which) const { return {sequences, 1, sequences > 0 ? first(which) : nullptr}; }
+    /// The step's sequences as they are once this is made.
+    KOKKOS_FUNCTION detail::sequence_table trusted(detail::sequence_table made_of) const
+    {
+        made_of.falls = made_of.offsets ? first(falls) : nullptr;
+        return made_of;
+    }
 };
 
 /// One work item makes them all.
@@ -61,16 +68,31 @@ struct schedule_kernel
     {
         int const n = static_cast<int>(made.sequences);
         if (n == 0) return;
+        std::int32_t* const falls = made.first(schedule::falls);
+        std::int32_t const* const offsets = attention.sequences.offsets;
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n),
+                             [&](int b) { falls[b + 1] = offsets[b + 1] < offsets[b] ? 1 : 0; });
+        team.team_barrier();
+        sum(team, schedule::falls, schedule::parts);
+        team.team_barrier();
+        detail::sequence_table const sequences = made.trusted(attention.sequences);
         Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n), [&](int b) {
-            detail::sequence const s = attention.sequences[b];
-            for (int which = 0; which < schedule::parts; ++which)
+            detail::sequence const s = sequences[b];
+            for (int which = 0; which < schedule::falls; ++which)
                 made.first(which)[b + 1] = static_cast<std::int32_t>(count(s, which));
         });
         team.team_barrier();
-        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, static_cast<int>(schedule::parts)), [&](int which) {
+        sum(team, 0, schedule::falls);
+    }
+
+private:
+    /// Counts of the parts [begin, end) become running counts, from zero.
+    KOKKOS_FUNCTION void sum(team_of<Exec> const& team, int begin, int end) const
+    {
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, begin, end), [&](int which) {
             std::int32_t* const first = made.first(which);
             Kokkos::single(Kokkos::PerThread(team), [&] { first[0] = 0; });
-            Kokkos::parallel_scan(Kokkos::ThreadVectorRange(team, n),
+            Kokkos::parallel_scan(Kokkos::ThreadVectorRange(team, static_cast<int>(made.sequences)),
                                   [&](int b, std::int32_t& before, bool const final) {
                                       before += first[b + 1];
                                       if (final) first[b + 1] = before;
