@@ -124,11 +124,11 @@ TEMPLATE_LIST_TEST_CASE("top_k 0 is sinks, window and linear attention over the 
                 with_residual += rest(32);
                 for (int e = 0; e < 12; ++e)
                 {
-                    std::string const place = "(" + std::to_string(i) + ", " + std::to_string(e) + ")";
-                    c.add(sparse(0, i, h, e), exact[e], truth.sparse_bound[h](i, e), "sparse" + place);
-                    c.add(residual(0, i, h, e), linear[e], truth.residual_bound[h](i, e), "residual" + place);
+                    std::string const place = std::to_string(i).append(", ").append(std::to_string(e));
+                    c.add(sparse(0, i, h, e), exact[e], truth.sparse_bound[h](i, e), "sparse " + place);
+                    c.add(residual(0, i, h, e), linear[e], truth.residual_bound[h](i, e), "residual " + place);
                     c.add(output(0, i, h, e), exact[e] / rms(exact) + linear[e] / rms(linear),
-                          truth.output_bound[h](i, e), "output" + place);
+                          truth.output_bound[h](i, e), "output " + place);
                 }
             }
         CHECK(with_residual > 200);

@@ -31,13 +31,20 @@ inline constexpr int vector_bytes = 16;
 #endif
 } // namespace detail
 
+/// A number that is a constant also where it is an argument: std::integral_constant for devices.
+template <int I>
+struct constant_index
+{
+    KOKKOS_FUNCTION constexpr operator int() const { return I; }
+};
+
 /// f(0), f(1) ... f(N - 1), each number a constant: a loop that must not stay one.
 template <int N, class Function>
 KOKKOS_FUNCTION void unrolled(Function const& f)
 {
     [&]<int... I>(std::integer_sequence<int, I...>)
     {
-        (f(std::integral_constant<int, I>{}), ...);
+        (f(constant_index<I>{}), ...);
     }
     (std::make_integer_sequence<int, N>{});
 }
