@@ -13,6 +13,8 @@ struct pool_sizes
     std::int64_t pages = 0;         ///< pages of the cache; 0: a row for each slot
     std::int64_t page_tokens = 0;   ///< tokens of a page (of a row), a multiple of the block
     std::int64_t rewind_tokens = 0; ///< how far a sequence may go back from the longest that it ever was
+
+    friend bool operator==(pool_sizes const&, pool_sizes const&) = default;
 };
 
 /// What a pool holds, and where its parts lie in its buffer. The fields of state_layout mean what they mean there, with

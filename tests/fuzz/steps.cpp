@@ -103,7 +103,7 @@ struct step
             int const count = s.below(11);
             offsets(b + 1) = plain ? std::min(offsets(b) + count, tokens) : number_near(s, tokens);
             int& before = held[b];
-            int const n = offsets(b + 1) - offsets(b);
+            int const n = plain ? offsets(b + 1) - offsets(b) : 0;
             if (plain && before + n > capacity) before = 0;
             lengths(b) = plain ? before + n : number_near(s, capacity);
             if (plain) before += n;
