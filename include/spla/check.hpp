@@ -85,8 +85,8 @@ double most_numbers(problem const& p, options<Metric, FeatureMap> const& o, int 
     auto const number = [](auto n) { return static_cast<double>(n); };
     double const width = number(std::max({p.head_dim, p.value_dim, p.residual_dim, std::int64_t{16}}));
     double const tokens = number(p.queries) + number(p.keys) + number(o.segment_tokens) + number(o.block);
-    double const blocks = number(p.keys / o.block + 1);
-    double const segment = number(o.segment_tokens / o.block + o.share.tile / o.block + 2);
+    double const blocks = number(p.keys / o.block) + 1;
+    double const segment = number(o.segment_tokens / o.block) + number(o.share.tile / o.block) + 2;
     double const vectors =
         o.sub_blocks * (1.0 + Metric::covariance_vectors(static_cast<int>(p.head_dim)) + o.kept_keys);
     double const heads = number(std::max<std::int64_t>(p.batch, 1)) * number(p.query_heads);

@@ -73,6 +73,16 @@ TEST_CASE("check: sizes", "[check]")
             {unsupported, "residual_dim", "1025", "0 (head_dim) to 1024"});
     refuses([](auto& p, auto&) { p.keys = std::int64_t{64} << 31; },
             {unsupported, "keys", "137438953472", "fewer than 2^31 blocks"});
+    // At the types' ends no sum of the rules themselves overflows.
+    refuses([](auto& p, auto& o) { p.keys = INT64_MAX, o.block = 1, o.kept_keys = 0; },
+            {unsupported, "keys", "9223372036854775807", "fewer than 2^31 blocks"});
+    spla::problem p = good();
+    spla::options<> o;
+    p.batch = std::int64_t{1} << 50, o.block = 1, o.kept_keys = 0;
+    o.segment_tokens = INT32_MAX, o.share = spla::sharing::first_query(INT32_MAX);
+    auto const found = spla::check(p, o);
+    REQUIRE(found);
+    CHECK(found->argument == "numbers of one tensor, state or workspace");
 }
 
 TEST_CASE("check: options", "[check]")
