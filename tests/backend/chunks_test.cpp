@@ -35,14 +35,14 @@ TEMPLATE_LIST_TEST_CASE("decode of several queries is as many decode steps", "[i
             auto o = small_options();
             o.share = share, o.residual = mode, o.may_read_unselected = mode == spla::residual_mode::direct;
             o.normalised = o.may_read_unselected;
-            data<TestType> d({2, 330, 330, 6, 2, 16, 24}, 4);
+            data<TestType> d({2, 290, 290, 6, 2, 16, 24}, 4);
             stepper<TestType> one(d, o), several(d, o);
             one.prefill(0, 250);
             several.prefill(0, 250);
-            for (int t = 250; t < 330; ++t) one.step(t, t + 1);
+            for (int t = 250; t < 290; ++t) one.step(t, t + 1);
             several.step(250, 257);
-            several.step(257, 320);
-            several.step(320, 330);
+            several.step(257, 280);
+            several.step(280, 290);
             INFO("T " << o.share.tile);
             CHECK(same_bits(on_host(one.r.lists), on_host(several.r.lists)));
             for (auto const* s : {&one, &several})
