@@ -45,8 +45,8 @@ public:
         table_ = decltype(table_)("table", 1, pages);
         for (std::int64_t i = 0; i < pages; ++i) table_(0, i) = static_cast<std::int32_t>(i * 37 % pages);
         keys_ = in_pages(in_.key), values_ = in_pages(in_.value);
-        rows_ = spla::make_state_pool(exec, l, {1, 0, pages * page_tokens, 0}, o_);
-        pages_ = spla::make_state_pool(exec, l, {1, pages, page_tokens, 0}, o_);
+        rows_ = spla::make_state_pool(exec, l, {1, 0, pages * page_tokens, 1}, o_);
+        pages_ = spla::make_state_pool(exec, l, {1, pages, page_tokens, 1}, o_);
         key_offsets_(0) = 0, key_offsets_(1) = static_cast<std::int32_t>(tokens);
     }
     std::int64_t tokens() const { return in_.tokens; }
@@ -58,12 +58,16 @@ public:
         state_.reset();
         spla::prefill(exec, in_.query, in_.key, in_.value, output, state_, o_, scratch_);
     }
-    /// All but the last token are there, and stay as they are: a step of the last can be taken again and again.
+    /// All but the last token are there: a step of it can be taken again and again, each going back by one token.
     void prepare(layout how)
     {
         if (how != layout::fixed) return step(how, in_.tokens - 1, in_.tokens - 1);
         state_.reset();
-        spla::append(exec, in_.key, in_.value, in_.key, in_.value, state_, o_);
+        for (std::int64_t at = 0; at < in_.tokens; at += o_.segment_tokens)
+        {
+            auto const segment = std::make_pair(at, std::min(at + o_.segment_tokens, in_.tokens));
+            spla::append(exec, part(in_.key, segment), part(in_.value, segment), in_.key, in_.value, state_, o_);
+        }
     }
     void decode(layout how)
     {
@@ -181,7 +185,7 @@ template <class Element>
 void time(benchmark::State& s, layout how, bool decodes, std::int64_t tokens, int dim)
 {
     auto& x = of<Element>(tokens, dim);
-    x.prepare(how);
+    if (decodes) x.prepare(how);
     x.exec.fence();
     stopwatch w(x.exec.concurrency());
     for (auto _ : s)
