@@ -10,6 +10,12 @@ import statistics
 from to_results import clean, processor_name
 
 
+def place(item):
+    """Shapes in order, and each shape's layouts from the fixed batch on."""
+    what, layout, dtype, d, tokens = item[0]
+    return what, int(d), dtype, int(tokens), ["fixed", "packed", "slots", "pages"].index(layout)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
@@ -29,7 +35,7 @@ def main():
     context = run["context"]
     print(f"{'':<22}{'tokens':>8}{'D':>5}{'dtype':>7}{'layout':>9}{'ms':>10}{'min':>10}{'max':>10}{'/ fixed':>10}")
     with open(arguments.out, "w") as out:
-        for (what, layout, dtype, d, tokens), ms in times.items():
+        for (what, layout, dtype, d, tokens), ms in sorted(times.items(), key=place):
             fixed = statistics.median(times[what, "fixed", dtype, d, tokens])
             middle = statistics.median(ms)
             print(f"{what:<22}{tokens:>8}{d:>5}{dtype:>7}{layout:>9}{middle:>10.3f}{min(ms):>10.3f}{max(ms):>10.3f}{middle / fixed:>10.3f}")

@@ -234,15 +234,18 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
     auto const attention = batch_attention_shape(how, call, sequences);
     auto const selection = detail::selection_shape_of(l, o, sequences);
     make_schedule(exec, how, call, attention, selection);
+    auto const items = [&](schedule::part which, std::int64_t most) {
+        return call.made.template items<Exec>(which, most);
+    };
     portable::make_statistics<Metric>(exec, call.key, call.summary, sequences, call.made.table(schedule::completed),
-                                      how.most_completed, 0, o.block, o.kept_keys);
+                                      items(schedule::completed, how.most_completed), 0, o.block, o.kept_keys);
     if (attention.residual)
         portable::enter_blocks(exec,
                                portable::block_state_kernel<Exec, FeatureMap, Element>{
                                    call.residual_key, call.value, call.state, o.feature_map, sequences,
                                    call.made.table(schedule::entering), o.block, attention.residual_width,
                                    attention.value_dim},
-                               how.most_entering);
+                               items(schedule::entering, how.most_entering));
     std::int64_t const heads = std::max<std::int64_t>(call.sequences.count, 1) * l.key_heads;
     if (!call.given)
     {
@@ -254,7 +257,8 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
         kernel.lists_per_item = how.lists_per_item;
         kernel.items = call.made.table(schedule::choices);
         kernel.scratch_bytes = kernel.carve(nullptr).bytes;
-        portable::launch("spla::select", exec, how.most_choices * l.key_heads, kernel.scratch_bytes, kernel);
+        portable::launch("spla::select", exec, items(schedule::choices, how.most_choices) * l.key_heads,
+                         kernel.scratch_bytes, kernel);
     }
     portable::launch("spla::keep_slot", exec, heads, 0,
                      portable::keep_slot<Exec>{selection, call.list,
@@ -273,9 +277,10 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
     kernel.partial = {call.partials, portable::partial_tensor<T>::numbers_per_row(l.value_dim), l.query_heads,
                       how.how.runs, call.made.table(schedule::decoded)};
     kernel.scratch_bytes = kernel.carve(nullptr).bytes;
-    portable::launch("spla::attention", exec, how.most_tiles * l.key_heads, kernel.scratch_bytes, kernel);
+    portable::launch("spla::attention", exec, items(schedule::tiles, how.most_tiles) * l.key_heads,
+                     kernel.scratch_bytes, kernel);
     if (how.how.runs > 1)
-        portable::launch("spla::merge", exec, how.most_decoded * l.query_heads, 0,
+        portable::launch("spla::merge", exec, items(schedule::decoded, how.most_decoded) * l.query_heads, 0,
                          portable::merge_kernel<Exec, Element>{kernel.partial, kernel.out, attention});
 }
 

@@ -27,6 +27,15 @@ struct schedule
 
     KOKKOS_FUNCTION std::int32_t* first(int which) const { return counts + which * (sequences + 1); }
     detail::item_table table(part which) const { return {sequences, 1, sequences > 0 ? first(which) : nullptr}; }
+    /// Work items to launch where a step has `most` at most: as many as there are, where launches wait for their work
+    /// and this is made when they have; elsewhere the rest finds nothing to do.
+    template <class Exec>
+    std::int64_t items(part which, std::int64_t most) const
+    {
+        if constexpr (launches_wait<Exec>)
+            if (sequences > 0) return first(which)[sequences];
+        return most;
+    }
     /// The step's sequences as they are once this is made.
     KOKKOS_FUNCTION detail::sequence_table trusted(detail::sequence_table made_of) const
     {
