@@ -76,7 +76,7 @@ batch_plan_of(batch_limits const& l, options<Metric, FeatureMap> const& o, std::
     batch_plan<Element, options<Metric, FeatureMap>> made;
     made.limits = l;
     made.options = o;
-    made.how = plan_of<Exec>("run_batch", false, l, o, entries);
+    made.how = plan_of<Exec>("run_batch", false, l, o, entries, backend::branches::both);
     made.decode_queries = decode_queries;
     window const bounds = window_of(o);
     std::int64_t const tokens = std::min(l.most_tokens(), l.batch * l.queries), sequences = l.batch;

@@ -54,7 +54,9 @@ std::optional<violation> check_branch(char const* call, problem const& p, attent
     }
     view_facts const bytes = state ? facts_of(state->buffer()) : view_facts();
     require_memory(c, views, true, extras, bytes, view_facts());
-    if (!c.found()) require_kernels(c, plan_of<Exec>(call, false, p, o, list_capacity));
+    if (!c.found())
+        require_kernels(c, plan_of<Exec>(call, false, p, o, list_capacity,
+                                         state ? backend::branches::residual : backend::branches::exact));
     return c.found();
 }
 
@@ -71,7 +73,8 @@ void run_branch(char const* name, Exec const& exec, Query const& query, Key cons
     auto call = make_call(p, query, key, value, output, alone, extras);
     (exact ? call.out.sparse : call.out.residual) = output_of<Element>(output);
     validate(name, exec, call, p.keys, o);
-    call.how = plan_of<Exec>(name, false, p, o, extras.given.capacity);
+    call.how = plan_of<Exec>(name, false, p, o, extras.given.capacity,
+                             exact ? backend::branches::exact : backend::branches::residual);
     backend::attend_queries(exec, call, state, 0, p.queries, p.keys, alone, exact, !exact);
 }
 } // namespace detail
@@ -94,7 +97,8 @@ std::optional<violation> check_selected_attention(Exec const&, Query const& quer
 
 /// The exact branch alone over forced blocks and the given lists (extras.use_lists): query [batch, L, Hq, D], key
 /// [batch, M, Hk, D], value [batch, M, Hk, Dv], output [batch, L, Hq, Dv], lse by extras.return_lse. Needs no state.
-/// Complexity as the exact branch of prefill().
+/// Complexity as the exact branch of prefill(). plan_selected_attention() says which kernel runs: on matrix units
+/// softmax weights are rounded to the elements' type before they meet values (reference::weight_rounding).
 /// @throws argument_error  (one of its kinds) what check_selected_attention() returns; nothing is written then
 template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class Metric,
           class FeatureMap>

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "backend/portable/attention_kernel.hpp"
 #include "backend/portable/selection_kernel.hpp"
 #include "backend/portable/statistics_kernel.hpp"
+#include "backend/tuned_kernels.hpp"
 #include "check.hpp"
 #include "problem.hpp"
 #include "sequence_state.hpp"
@@ -24,14 +24,15 @@ namespace spla
 struct plan
 {
     char const* call = "";   ///< "prefill" or "decode"
-    char const* kernel = ""; ///< "portable"
+    char const* kernel = ""; ///< of attention: "portable" or "hopper"
     char const* reason = ""; ///< why this kernel
-    int lanes = 1;           ///< numbers that one instruction (CPU) or one team of threads (GPU) handles
+    int lanes = 1; ///< numbers that one instruction (CPU) or one team of threads (GPU) handles; portable kernel
     int tokens_per_item = 1; ///< tokens of one work item; rows are tokens x heads of a group
     int rows_per_item = 1;
     int runs = 1;                   ///< logical runs of blocks merged at the end (decode)
     int blocks_per_run = 0;         ///< 0: all in one run
     bool decodes = false;           ///< token by token, in runs
+    bool matrix_units = false;      ///< attention on them, where views are aligned to 16 bytes
     std::int64_t list_capacity = 0; ///< most entries of a list
     std::int64_t segment_tokens = 0;
     std::size_t list_bytes = 0;          ///< lists of one segment
@@ -42,8 +43,10 @@ struct plan
     std::string text() const
     {
         std::ostringstream s;
-        s << "spla::" << call << ": " << kernel << " kernel (" << reason << "), " << rows_per_item << " rows per item ("
-          << tokens_per_item << " tokens), " << lanes << " lanes, " << runs << (runs == 1 ? " run" : " runs");
+        s << "spla::" << call << ": " << kernel << " kernel (" << reason << "), ";
+        if (!matrix_units)
+            s << rows_per_item << " rows per item (" << tokens_per_item << " tokens), " << lanes << " lanes, ";
+        s << runs << (runs == 1 ? " run" : " runs");
         if (blocks_per_run > 0) s << " of " << blocks_per_run << " blocks";
         s << ", segments of " << segment_tokens << " tokens, workspace " << workspace_bytes << " bytes";
         return s.str();
@@ -159,19 +162,21 @@ std::int64_t most_team_scratch(plan const& how, problem const& p, options<Metric
 /// The plan of sizes and options that check() has nothing against; require_kernels() says whether it can run.
 template <class Exec, class Metric, class FeatureMap>
 plan plan_of(char const* call, bool decode, problem const& p, options<Metric, FeatureMap> const& o,
-             std::int64_t list_capacity)
+             std::int64_t list_capacity, backend::branches wanted)
 {
     using portable::rows_per_item;
     plan made;
     made.call = call;
-    made.kernel = "portable";
-    made.reason = runs_on_host<Exec> ? "host space" : "no tuned kernel for this device";
+    char const* const why_portable = backend::why_portable<Exec>(p, o, decode, wanted);
+    made.matrix_units = !why_portable;
+    made.kernel = made.matrix_units ? "hopper" : "portable";
+    made.reason = made.matrix_units ? "matrix units; portable where a view is not aligned to 16 bytes" : why_portable;
     made.lanes = runs_on_host<Exec> ? (p.element == element_kind::float64 ? native_lanes<double> : native_lanes<float>)
                                     : portable::team_lanes<Exec> * portable::team_threads<Exec>;
     int const group = static_cast<int>(p.group());
     std::int64_t const tokens = std::max(1, rows_per_item<Exec> / group);
     made.tokens_per_item = decode ? 1 : static_cast<int>(std::min<std::int64_t>(tokens, o.block));
-    made.rows_per_item = made.tokens_per_item * group;
+    made.rows_per_item = made.tokens_per_item * group; // of the portable kernel, which may have to do it
     made.segment_tokens = o.segment_tokens;
     made.decodes = decode;
     made.list_capacity = list_capacity;
@@ -209,12 +214,26 @@ inline void require_kernels(rule_checker& c, plan const& made)
               "team scratch bytes", made.team_scratch_bytes, "below 2^31: fewer keys, or narrower heads and blocks");
 }
 
+template <class Metric, class FeatureMap>
+backend::branches branches_of(options<Metric, FeatureMap> const& o)
+{
+    return o.combine == combination_kind::sparse_only ? backend::branches::exact : backend::branches::both;
+}
+
+/// The same for the branches that the options ask for.
+template <class Exec, class Metric, class FeatureMap>
+plan plan_of(char const* call, bool decode, problem const& p, options<Metric, FeatureMap> const& o,
+             std::int64_t list_capacity)
+{
+    return plan_of<Exec>(call, decode, p, o, list_capacity, branches_of(o));
+}
+
 template <class Exec, class Metric, class FeatureMap>
 plan make_plan(char const* call, bool decode, problem const& p, options<Metric, FeatureMap> const& o,
-               std::int64_t list_capacity)
+               std::int64_t list_capacity, backend::branches wanted)
 {
     if (auto const found = check(p, o, call)) throw_violation(*found);
-    plan made = plan_of<Exec>(call, decode, p, o, list_capacity);
+    plan made = plan_of<Exec>(call, decode, p, o, list_capacity, wanted);
     rule_checker c(call);
     require_kernels(c, made);
     c.throw_if_found();
@@ -228,7 +247,7 @@ plan make_plan(char const* call, bool decode, problem const& p, options<Metric, 
 template <class Exec, class Metric, class FeatureMap>
 plan plan_prefill(Exec const&, problem const& p, options<Metric, FeatureMap> const& o)
 {
-    return detail::make_plan<Exec>("prefill", false, p, o, o.top_k);
+    return detail::make_plan<Exec>("prefill", false, p, o, o.top_k, detail::branches_of(o));
 }
 
 /// Plan of decode(), rules as plan_prefill(): its workspace grows with p.keys, so name the most that the sequence will
@@ -236,7 +255,19 @@ plan plan_prefill(Exec const&, problem const& p, options<Metric, FeatureMap> con
 template <class Exec, class Metric, class FeatureMap>
 plan plan_decode(Exec const&, problem const& p, options<Metric, FeatureMap> const& o, std::int64_t list_capacity = 0)
 {
-    return detail::make_plan<Exec>("decode", true, p, o, std::max<std::int64_t>(list_capacity, o.top_k));
+    return detail::make_plan<Exec>("decode", true, p, o, std::max<std::int64_t>(list_capacity, o.top_k),
+                                   detail::branches_of(o));
+}
+
+/// Plan of selected_attention() for these sizes, which needs no workspace; list_capacity: entries of the given lists.
+/// @throws argument_error  as plan_prefill()
+template <class Exec, class Metric, class FeatureMap>
+plan plan_selected_attention(Exec const&, problem const& p, options<Metric, FeatureMap> const& o,
+                             std::int64_t list_capacity)
+{
+    plan made = detail::make_plan<Exec>("selected_attention", false, p, o, list_capacity, backend::branches::exact);
+    made.list_bytes = made.partial_bytes = made.workspace_bytes = 0;
+    return made;
 }
 
 namespace detail

@@ -14,7 +14,7 @@
     how template void hold_selection(verdict&, data<Exec, Element> const&, results<Exec, Element, Out> const&,         \
                                      spla::options<> const&);                                                          \
     how template void hold_arithmetic(verdict&, data<Exec, Element> const&, results<Exec, Element, Out> const&,        \
-                                      spla::options<> const&);
+                                      spla::options<> const&, spla::reference::weight_rounding const&);
 
 #define SPLA_TEST_CORE(how, Exec, Element)                                                                             \
     how template struct data<Exec, Element>;                                                                           \

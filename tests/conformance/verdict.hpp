@@ -12,7 +12,7 @@ namespace spla::reference
 // The definitions for the core's options are compiled once, in verdict.cpp.
 extern template selection select(sequence const&, options<> const&, summary_storage, double);
 extern template attention attend(sequence const&, lists const&, options<> const&, double, double, matrix const&,
-                                 matrix const&);
+                                 matrix const&, weight_rounding const&);
 } // namespace spla::reference
 
 namespace spla_test
@@ -76,14 +76,15 @@ constexpr double unit_roundoff()
 
 /// Branches, log-sum-exp and outputs against the definition for the lists that were used.
 template <class Exec, class Element, class Out, class Options>
-void hold_arithmetic(verdict& v, data<Exec, Element> const& d, results<Exec, Element, Out> const& r, Options const& o)
+void hold_arithmetic(verdict& v, data<Exec, Element> const& d, results<Exec, Element, Out> const& r, Options const& o,
+                     spla::reference::weight_rounding const& weights = {})
 {
     double const u = unit_roundoff<spla::accumulator_t<Element>>(), u_out = unit_roundoff<Out>();
     double const smallest = std::is_same_v<Out, spla::float16> ? 0x1p-25 : 0.0;
     for (int b = 0; b < d.size.batch && d.size.queries > 0; ++b)
         hold_branches(v, heads_of(r, o, b),
                       spla::reference::attend(d.host_sequence(b), r.chosen(b), o, u, u_out,
-                                              d.matrix_of(d.sparse_weight), d.matrix_of(d.residual_weight)),
+                                              d.matrix_of(d.sparse_weight), d.matrix_of(d.residual_weight), weights),
                       smallest, "batch " + std::to_string(b));
 }
 

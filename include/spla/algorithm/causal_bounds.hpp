@@ -10,13 +10,15 @@ namespace spla
 {
 
 /// Blocks [begin, end).
-struct block_range
+template <class Integer>
+struct basic_block_range
 {
-    std::int64_t begin;
-    std::int64_t end;
-    KOKKOS_FUNCTION constexpr std::int64_t count() const { return end > begin ? end - begin : 0; }
-    KOKKOS_FUNCTION constexpr bool contains(std::int64_t b) const { return b >= begin && b < end; }
+    Integer begin;
+    Integer end;
+    KOKKOS_FUNCTION constexpr Integer count() const { return end > begin ? end - begin : 0; }
+    KOKKOS_FUNCTION constexpr bool contains(Integer b) const { return b >= begin && b < end; }
 };
+using block_range = basic_block_range<std::int64_t>;
 
 KOKKOS_FUNCTION constexpr std::int64_t floor_divide(std::int64_t a, std::int64_t b)
 {
@@ -28,31 +30,30 @@ KOKKOS_FUNCTION constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t 
 }
 
 /// The window of one configuration: sizes that decide forced and competing blocks. Tokens are key positions.
-struct window
+template <class Integer>
+struct basic_window
 {
-    std::int64_t block;
-    std::int64_t sink_blocks;
-    std::int64_t local_blocks;
-    std::int64_t tile; ///< T, 1 for per-token lists
+    Integer block;
+    Integer sink_blocks;
+    Integer local_blocks;
+    Integer tile; ///< T, 1 for per-token lists
 
     /// First position of the tile that position p belongs to; p is not negative.
-    KOKKOS_FUNCTION constexpr std::int64_t tile_start(std::int64_t p) const { return p / tile * tile; }
+    KOKKOS_FUNCTION constexpr Integer tile_start(Integer p) const { return p / tile * tile; }
 
     /// Competing blocks of the tile of position p: [sink_blocks, own - local_blocks), own being that of the tile's
     /// first query. Empty ranges come as begin == end.
-    KOKKOS_FUNCTION constexpr block_range competing(std::int64_t p) const
+    KOKKOS_FUNCTION constexpr basic_block_range<Integer> competing(Integer p) const
     {
         if (p < 0) return {0, 0};
-        std::int64_t const end = tile_start(p) / block - local_blocks;
+        Integer const end = tile_start(p) / block - local_blocks;
         return {sink_blocks, end > sink_blocks ? end : sink_blocks};
     }
 
     /// First block that is not in the linear state of a query at position p: the end of its competing range.
-    KOKKOS_FUNCTION constexpr std::int64_t state_end(std::int64_t p) const
-    {
-        return p < 0 ? sink_blocks : competing(p).end;
-    }
+    KOKKOS_FUNCTION constexpr Integer state_end(Integer p) const { return p < 0 ? sink_blocks : competing(p).end; }
 };
+using window = basic_window<std::int64_t>;
 
 template <class Metric, class FeatureMap>
 constexpr window window_of(options<Metric, FeatureMap> const& o)

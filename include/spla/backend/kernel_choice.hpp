@@ -4,7 +4,7 @@
 #include "../append.hpp"
 #include "portable/merge_kernel.hpp"
 
-/// From a checked call to kernels: the only place that names backends. Today every space runs the portable kernels.
+/// From a checked call to kernels: with tuned_kernels.hpp the only place that names backends.
 namespace spla::backend
 {
 
@@ -92,6 +92,12 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
         make_lists<Metric>(exec, query, call.key, state, selection, list);
     }
 
+    portable::attention_shape s = detail::attention_shape_of(p, o);
+    s.sequences = sequences;
+    if (call.how.matrix_units && exact && !residual &&
+        attend_on_matrix_units(exec, query, call.key, call.value, list, call.out.from_token(first), s))
+        return;
+
     portable::attention_kernel<Exec, FeatureMap, Element> kernel;
     kernel.query = query;
     kernel.key = call.key;
@@ -102,9 +108,6 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
     kernel.state = portable::linear_of<T>(state);
     kernel.out = call.out.from_token(first);
     kernel.phi = o.feature_map;
-    portable::attention_shape& s = kernel.shape;
-    s = detail::attention_shape_of(p, o);
-    s.sequences = sequences;
     s.exact = exact;
     s.residual = residual;
     s.same_keys = call.residual_key.data == call.key.data && s.residual_width == s.width &&
@@ -113,6 +116,7 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
     s.few_queries = call.how.decodes ? count : 0;
     s.most_selected = call.how.list_capacity;
     s.most_runs = call.how.runs;
+    kernel.shape = s;
     detail::sequence const one = sequences[0]; // all are alike
     kernel.items = {p.batch, s.tiles(one) * s.runs_of(one)};
     kernel.partial = {call.partials,

@@ -41,10 +41,20 @@ inline double sum_growth(double n, double u)
     return (std::min(n, 6 * std::sqrt(n)) + 16) * u;
 }
 
+/// What a kernel loses of a softmax weight (at most 1) before it meets its value: none, or what its matrix unit takes.
+struct weight_rounding
+{
+    double relative = 0, smallest = 0; ///< smallest: absolute, where weights are subnormal
+
+    static constexpr weight_rounding bfloat16() { return {0x1p-8, 0}; }
+    static constexpr weight_rounding float16() { return {0x1p-11, 0x1p-25}; }
+};
+
 /// Spec sections 3 to 5 for given lists. u is the kernel's unit roundoff, u_out that of the stored outputs.
 template <class Metric, class FeatureMap>
 attention attend(sequence const& x, lists const& chosen, options<Metric, FeatureMap> const& o, double u, double u_out,
-                 matrix const& sparse_weight = {}, matrix const& residual_weight = {})
+                 matrix const& sparse_weight = {}, matrix const& residual_weight = {},
+                 weight_rounding const& weights = {})
 {
     attention a;
     double const s = scale_of(x, o);
@@ -91,15 +101,18 @@ attention attend(sequence const& x, lists const& chosen, options<Metric, Feature
             double sum = 0;
             for (double e : logits) sum += std::exp(e - largest);
             lse[i] = largest + std::log(sum);
-            vector magnitude = vector::Zero(dv);
+            vector magnitude = vector::Zero(dv), values = magnitude;
             for (std::size_t n = 0; n < seen.size(); ++n)
             {
                 double const weight = std::exp(logits[n] - lse[i]);
                 sparse.row(i) += weight * value.row(seen[n]);
                 magnitude += weight * value.row(seen[n]).cwiseAbs().transpose();
+                values += value.row(seen[n]).cwiseAbs().transpose();
             }
-            double const relative = std::expm1(2 * logit_error) + 2 * sum_growth(static_cast<double>(seen.size()), u);
-            sparse_bound.row(i) = relative * magnitude.transpose() + u_out * sparse.row(i).cwiseAbs();
+            double const relative =
+                std::expm1(2 * logit_error) + 2 * sum_growth(static_cast<double>(seen.size()), u) + weights.relative;
+            sparse_bound.row(i) = relative * magnitude.transpose() + weights.smallest * values.transpose() +
+                                  u_out * sparse.row(i).cwiseAbs();
             lse_bound[i] = logit_error + sum_growth(static_cast<double>(seen.size()), u) + 4 * u * std::abs(lse[i]);
 
             // The residual by its definition: the competing blocks that are not selected, key by key.

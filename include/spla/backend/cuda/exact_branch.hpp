@@ -1,0 +1,108 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "coverage.hpp"
+#include "exact_kernel.hpp"
+#include "tensor_map.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+/// From a checked call to the exact branch on Hopper.
+namespace spla::cuda
+{
+
+/// Where an output may be written by 16 bytes; others are written number by number.
+template <class Element>
+bool can_store(detail::output_tensor<Element> const& t)
+{
+    if (!t || t.wide) return true;
+    bool fits = reinterpret_cast<std::uintptr_t>(t.data) % 16 == 0;
+    for (int i = 0; i < 3; ++i) fits = fits && t.stride[i] % 8 == 0;
+    return fits;
+}
+
+/// The instance's device is the current one while this lives.
+class on_device
+{
+public:
+    explicit on_device(int device) : device_(device)
+    {
+        cudaGetDevice(&before_);
+        if (before_ != device_) cudaSetDevice(device_);
+    }
+    on_device(on_device const&) = delete;
+    on_device& operator=(on_device const&) = delete;
+    ~on_device()
+    {
+        if (before_ != device_) cudaSetDevice(before_);
+    }
+
+private:
+    int device_, before_ = 0;
+};
+
+inline void require_success(cudaError_t result, char const* what)
+{
+    if (result == cudaSuccess) return;
+    throw std::runtime_error(std::string("spla: ") + what + ": " + cudaGetErrorString(result));
+}
+
+template <class Element, int Width>
+void launch_exact(Kokkos::Cuda const& exec, exact_arguments<Element> const& a)
+{
+    on_device const here(exec.cuda_device());
+    constexpr int bytes = sizeof(exact_memory<Width>) + 1024; // room to align
+    auto* const kernel = exact_kernel<Element, Width>;
+    require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+                    "shared memory of the exact branch");
+    int multiprocessors = 1;
+    cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, exec.cuda_device());
+    int const items = a.shape.most_tiles * a.shape.key_heads;
+    int const blocks = std::min(items, multiprocessors);
+    kernel<<<blocks, 384, bytes, exec.cuda_stream()>>>(a);
+    require_success(cudaGetLastError(), "launch of the exact branch");
+}
+
+/// The exact branch of a call that why_not_hopper() has nothing against. False, and nothing done, where a view cannot
+/// be copied by 16 bytes.
+template <class Element>
+bool attend(Kokkos::Cuda const& exec, detail::tensor<Element const> const& query,
+            detail::tensor<Element const> const& key, detail::tensor<Element const> const& value,
+            detail::list_tensor const& list, portable::attention_outputs<Element> out,
+            portable::attention_shape const& shape)
+{
+    if (!out.sparse)
+        out.sparse = out.output; // sparse_only: the branch is the output
+    else if (out.output)
+        return false; // two outputs
+    if (exec.cuda_device() != Kokkos::device_id() && !has_hopper_code(exec.cuda_device())) return false;
+    if (!can_map(query) || !can_map(key) || !can_map(value) || !can_store(out.sparse)) return false;
+    exact_arguments<Element> a{};
+    a.shape.group = shape.group;
+    a.shape.tokens = tile_rows / shape.group;
+    a.query = make_tensor_map<Element>(query, shape.group, a.shape.tokens);
+    a.key = make_tensor_map<Element>(key, 1, block_tokens);
+    a.value = make_tensor_map<Element>(value, 1, block_tokens);
+    a.query_map = query.map, a.key_map = key.map, a.value_map = value.map;
+    a.list = list;
+    a.out = out;
+    a.shape.sequences = shape.sequences;
+    std::int64_t const each =
+        tile_count(shape.sequences.queries, shape.sequences.keys, a.shape.tokens); // of a fixed batch
+    a.shape.items = {shape.sequences.count, each};
+    a.shape.most_tiles = static_cast<int>(shape.sequences.count * each);
+    a.shape.key_heads = static_cast<int>(shape.key_heads);
+    a.shape.value_dim = shape.value_dim;
+    a.shape.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
+                      static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
+    a.shape.scale = static_cast<float>(shape.scale * 1.4426950408889634); // exp2 in place of exp
+    if (shape.width <= 64 && shape.value_dim <= 64)
+        launch_exact<Element, 64>(exec, a);
+    else
+        launch_exact<Element, 128>(exec, a);
+    return true;
+}
+
+} // namespace spla::cuda

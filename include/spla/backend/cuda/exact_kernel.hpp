@@ -1,0 +1,261 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "block_union.hpp"
+#include "exact_rows.hpp"
+
+/// The exact branch on Hopper (spec section 3): one warp walks the union of a tile's lists and has the copy engine
+/// bring two key blocks a step; two warpgroups multiply. A block of threads stays for many tiles, and loads the next
+/// while the last one is written.
+namespace spla::cuda
+{
+
+template <class Element>
+struct exact_arguments
+{
+    CUtensorMap query, key, value;
+    detail::token_map query_map, key_map, value_map;
+    detail::list_tensor list;
+    portable::attention_outputs<Element> out;
+    exact_shape shape;
+};
+
+/// The warps that walk and load.
+template <class Element, int Width, int Lanes>
+struct exact_loader
+{
+    using memory = exact_memory<Width>;
+    exact_arguments<Element> const& a;
+    memory& m;
+    bool leader; ///< the thread that commands the copy engine
+
+    /// Two warps take tiles in turn: while one loads, the other opens the lists of the next.
+    __device__ void run(int warp)
+    {
+        int const items = a.shape.most_tiles * a.shape.key_heads;
+        int tiles = 0;
+        for (int item = blockIdx.x; item < items; item += gridDim.x)
+        {
+            tile_place const t = find_tile(a.shape, item);
+            if (!t.exists || !t.sees_keys()) continue;
+            if (tiles % 2 != warp)
+            {
+                ++tiles;
+                continue;
+            }
+            block_union<Lanes> walk;
+            walk.open(a.shape.bounds, t, a.list);
+            if (leader) fetch_query(t);
+            __syncwarp();
+            if (tiles > 0) sync_threads(5 + warp, 64);
+            int n = tiles > 0 ? m.steps : 0; // so far
+            bool first = true;
+            for (int next = walk.next(); next != no_block; ++n)
+            {
+                int block[2];
+                std::uint32_t tokens[2][4] = {};
+                block[0] = next;
+                walk.visit(next, tokens[0]);
+                next = walk.next();
+                block[1] = block[0]; // an odd one goes twice, the second time for no row
+                if (next != no_block)
+                {
+                    block[1] = next;
+                    walk.visit(next, tokens[1]);
+                    next = walk.next();
+                }
+                if (leader)
+                {
+                    note(n, block, tokens, t, next == no_block);
+                    load_keys(n, block, t);
+                    if (first) load_query(t, tiles);
+                    load_values(n, block, t);
+                }
+                first = false;
+            }
+            if (leader) m.steps = n;
+            __syncwarp();
+            arrive_threads(6 - warp, 64);
+            ++tiles;
+        }
+        if (tiles % 2 != warp) return;
+        if (tiles > 0) sync_threads(5 + warp, 64); // the turn that no tile is left for
+        if (!leader) return;
+        m.query_free.wait(free_parity(tiles, 1));
+        m.tile[tiles % 2].exists = false;
+        m.query_full.arrive();
+    }
+
+private:
+    /// Parity of the phase in which the n-th use of a ring of `size` finds its place free: the first finds it so.
+    static __device__ std::uint32_t free_parity(int n, int size) { return (n / size & 1) ^ 1; }
+
+    __device__ void note(int n, int const (&block)[2], std::uint32_t const (&tokens)[2][4], tile_place const& t,
+                         bool last)
+    {
+        // Its place was read before the values of step n - 1 - value_stages were let go, which was waited for.
+        step_note& to = m.note[n % memory::notes];
+        for (int h = 0; h < 2; ++h)
+        {
+            to.first_key[h] = block[h] * block_tokens;
+#pragma unroll
+            for (int i = 0; i < 4; ++i) to.tokens[h][i] = i < Lanes ? tokens[h][i] : 0;
+        }
+        to.first = t.first, to.end = t.end;
+        to.per_key = (block[1] + 1) * block_tokens - 1 > (t.begin > 0 ? t.begin : 0);
+        to.last = last;
+    }
+    __device__ void load_step(CUtensorMap const& map, detail::token_map const& place,
+                              std::uint16_t (&to)[memory::panels][step_keys][panel_width], barrier& full,
+                              int const (&block)[2], tile_place const& t)
+    {
+        full.arrive_expecting(sizeof(to));
+#pragma unroll 1
+        for (int h = 0; h < 2; ++h)
+        {
+            auto const at = place(t.sequence, block[h] * block_tokens);
+#pragma unroll
+            for (int p = 0; p < memory::panels; ++p)
+                copy_box(map, full, to[p][h * block_tokens], p * panel_width, t.head, static_cast<int>(at.token),
+                         static_cast<int>(at.batch));
+        }
+    }
+    __device__ void load_keys(int n, int const (&block)[2], tile_place const& t)
+    {
+        int const place = n % memory::key_stages;
+        m.key_free[place].wait(free_parity(n, memory::key_stages));
+        load_step(a.key, a.key_map, m.key[place], m.key_full[place], block, t);
+    }
+    __device__ void load_values(int n, int const (&block)[2], tile_place const& t)
+    {
+        int const place = n % memory::value_stages;
+        m.value_free[place].wait(free_parity(n, memory::value_stages));
+        load_step(a.value, a.value_map, m.value[place], m.value_full[place], block, t);
+    }
+    /// Into the second-level cache, ahead of its turn.
+    __device__ void fetch_query(tile_place const& t)
+    {
+        auto const at = a.query_map(t.sequence, t.first - t.first_position);
+#pragma unroll
+        for (int p = 0; p < memory::panels; ++p)
+            fetch_box(a.query, p * panel_width, t.head * a.shape.group, static_cast<int>(at.token),
+                      static_cast<int>(at.batch));
+    }
+    /// In its turn: the tile before has asked for its own, so the barrier is at most one phase away.
+    __device__ void load_query(tile_place const& t, int tiles)
+    {
+        m.query_free.wait(free_parity(tiles, 1));
+        m.tile[tiles % 2] = t;
+        m.query_full.arrive_expecting(memory::panels * a.shape.tokens * a.shape.group * panel_width * 2);
+        auto const at = a.query_map(t.sequence, t.first - t.first_position);
+#pragma unroll
+        for (int p = 0; p < memory::panels; ++p)
+            copy_box(a.query, m.query_full, m.query[p], p * panel_width, t.head * a.shape.group,
+                     static_cast<int>(at.token), static_cast<int>(at.batch));
+    }
+};
+
+/// The warpgroups that multiply.
+template <class Element, int Width>
+__device__ void attend_tiles(exact_arguments<Element> const& a, exact_memory<Width>& m)
+{
+    using memory = exact_memory<Width>;
+    int const group = threadIdx.x / 128 - 1;
+    exact_rows<Element, Width> rows(a.shape, m, group);
+    int tiles = 0, n = 0;
+    auto const queries_came = [&] { // of another tile?
+        m.query_full.wait(tiles & 1);
+        return m.tile[tiles % 2].exists;
+    };
+    if (!queries_came()) return;
+    if (group == 1) arrive_threads(1, meeting_threads); // the first warpgroup's turn
+    for (bool last = rows.first_step(n);;)
+    {
+        ++n;
+        if (!last)
+        {
+            last = rows.next_step(n);
+            continue;
+        }
+        tile_place const& finished = m.tile[tiles % 2];
+        ++tiles;
+        if (!queries_came())
+        {
+            rows.last_step(finished, n - 1, a.out);
+            break;
+        }
+        last = rows.next_tile(finished, n, a.out);
+    }
+    if (group == 0) sync_threads(1, meeting_threads); // the turn that nobody takes
+}
+
+/// Zeros for tiles before all keys, by one warp.
+template <class Element>
+__device__ void store_blind_tiles(exact_arguments<Element> const& a)
+{
+    exact_shape const& shape = a.shape;
+    int const items = shape.most_tiles * shape.key_heads;
+    for (int item = blockIdx.x; item < items; item += gridDim.x)
+    {
+        tile_place const t = find_tile(shape, item);
+        if (!t.exists || t.sees_keys()) continue;
+        for (int position = t.begin; position < t.end; ++position)
+            for (int h = 0; h < shape.group; ++h)
+            {
+                int const query = position - t.first_position, head = t.head * shape.group + h;
+                if (a.out.sparse)
+                {
+                    auto const to = a.out.sparse.row(t.sequence, query, head);
+                    for (int d = threadIdx.x % 32; d < shape.value_dim; d += 32) to.set(d, 0.0f);
+                }
+                if (!a.out.lse || threadIdx.x % 32 > 0) continue;
+                auto const at = a.out.lse_map(t.sequence, query);
+                a.out
+                    .lse[at.batch * a.out.lse_stride[0] + at.token * a.out.lse_stride[1] + head * a.out.lse_stride[2]] =
+                    -__builtin_huge_valf();
+            }
+    }
+}
+
+template <class Element, int Width>
+__global__ __launch_bounds__(384, 1) void exact_kernel(__grid_constant__ exact_arguments<Element> const a)
+{
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    using memory = exact_memory<Width>;
+    extern __shared__ unsigned char raw[];
+    memory& m = *reinterpret_cast<memory*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
+    if (threadIdx.x == 0)
+    {
+        m.query_full.init(1), m.query_free.init(meeting_warps);
+        for (int i = 0; i < memory::key_stages; ++i) m.key_full[i].init(1), m.key_free[i].init(meeting_warps);
+        for (int i = 0; i < memory::value_stages; ++i) m.value_full[i].init(1), m.value_free[i].init(meeting_warps);
+        fence_barrier_init();
+    }
+    // Rows that no token has are multiplied too. What comes of them is nobody's; zeros, lest it be NaN and slow.
+    for (int i = threadIdx.x; i < static_cast<int>(sizeof(m.query) / 4); i += blockDim.x)
+        reinterpret_cast<std::uint32_t*>(m.query)[i] = 0;
+    fence_shared_writes();
+    __syncthreads();
+    if (threadIdx.x < 128)
+    {
+        give_registers<72>();
+        int const warp = threadIdx.x / 32;
+        if (warp == 2) store_blind_tiles(a);
+        if (warp >= 2) return;
+        bool const leader = threadIdx.x % 32 == 0;
+        if (a.shape.tokens <= 32)
+            exact_loader<Element, Width, 1>{a, m, leader}.run(warp);
+        else if (a.shape.tokens <= 64)
+            exact_loader<Element, Width, 2>{a, m, leader}.run(warp);
+        else
+            exact_loader<Element, Width, 4>{a, m, leader}.run(warp);
+    }
+    else
+    {
+        take_registers<216>();
+        attend_tiles<Element, Width>(a, m);
+    }
+#endif
+}
+
+} // namespace spla::cuda

@@ -1,0 +1,117 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cuda.h>
+
+#include <cstdint>
+
+/// Hopper's barriers and bulk copies, one instruction a function (PTX ISA: mbarrier, cp.async.bulk.tensor, setmaxnreg).
+namespace spla::cuda
+{
+
+/// Address of shared memory as instructions want it.
+inline __device__ std::uint32_t shared_address(void const* p)
+{
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
+}
+
+/// A barrier in shared memory: a phase ends when `count` arrivals and all announced bytes are there.
+struct barrier
+{
+    std::uint64_t bits;
+
+    __device__ void init(int count)
+    {
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(this)), "r"(count) : "memory");
+    }
+    __device__ void arrive()
+    {
+        asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(this)) : "memory");
+    }
+    /// Arrives, and announces bytes that copies will bring.
+    __device__ void arrive_expecting(int bytes)
+    {
+        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(this)), "r"(bytes)
+                     : "memory");
+    }
+    /// Waits for the end of the phase of this parity.
+    __device__ void wait(std::uint32_t parity)
+    {
+        asm volatile("{\n"
+                     ".reg .pred done;\n"
+                     "again:\n"
+                     "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+                     "@done bra finished;\n"
+                     "bra again;\n"
+                     "finished:\n"
+                     "}\n" ::"r"(shared_address(this)),
+                     "r"(parity)
+                     : "memory");
+    }
+};
+
+/// Barriers that were just initialised, seen by the copy engine.
+__device__ inline void fence_barrier_init()
+{
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+/// Ordinary writes to shared memory, seen by matrix units and the copy engine after the next barrier.
+__device__ inline void fence_shared_writes()
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/// Copies one box of a tensor of rank 4 to shared memory; what lies outside the tensor arrives as zeros.
+__device__ inline void copy_box(CUtensorMap const& map, barrier& done, void* to, int c0, int c1, int c2, int c3)
+{
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, "
+                 "%6}], [%2];" ::"r"(shared_address(to)),
+                 "l"(&map), "r"(shared_address(&done)), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+                 : "memory");
+}
+
+/// The same into the second-level cache alone.
+__device__ inline void fetch_box(CUtensorMap const& map, int c0, int c1, int c2, int c3)
+{
+    asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];" ::"l"(&map), "r"(c0),
+                 "r"(c1), "r"(c2), "r"(c3)
+                 : "memory");
+}
+
+__device__ inline void prefetch_map(CUtensorMap const& map)
+{
+    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
+/// Registers that each thread of this warpgroup has from here on.
+template <int N>
+__device__ void give_registers()
+{
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+}
+template <int N>
+__device__ void take_registers()
+{
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+}
+
+/// The block's hardware barriers 1 to 15, among some of its threads.
+__device__ inline void sync_threads(int number, int threads)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+__device__ inline void arrive_threads(int number, int threads)
+{
+    asm volatile("bar.arrive %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
+/// 2^x, to 2 units in the last place.
+__device__ inline float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+} // namespace spla::cuda

@@ -1,0 +1,139 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "conformance/conforms.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+using namespace spla_test;
+
+// Sizes that matrix units take (blocks of 64), on every space: what they are held to, portable kernels are held to.
+namespace
+{
+spla::options<> exact_options()
+{
+    spla::options<> o;
+    o.local_blocks = 1, o.top_k = 2, o.combine = spla::combination_kind::sparse_only;
+    return o;
+}
+
+template <class Exec, class Element>
+spla::reference::weight_rounding rounding_of(data<Exec, Element> const& d, spla::options<> const& o)
+{
+    bool const matrix_units = spla::plan_prefill(Exec(), d.problem(), o).matrix_units;
+    if (!matrix_units) return {};
+    return std::is_same_v<Element, spla::float16> ? spla::reference::weight_rounding::float16()
+                                                  : spla::reference::weight_rounding::bfloat16();
+}
+
+template <class Exec, class Element, class Out>
+void holds(shape const& s, spla::options<> const& o)
+{
+    data<Exec, Element> const d(s, 5);
+    results<Exec, Element, Out> const r(s, o);
+    prefill_into(r, d, o, Exec());
+    verdict v;
+    hold_arithmetic(v, d, r, o, rounding_of(d, o));
+    INFO(s.text() << "\n" << v.text());
+    CHECK(v.passed());
+}
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("the exact branch by blocks of 64", "[conformance][matrix_units]", host_and_device)
+{
+    auto const o = exact_options();
+    for (shape const& s :
+         {shape{1, 150, 420, 4, 1, 64, 64}, shape{2, 70, 517, 6, 2, 128, 128}, shape{1, 130, 390, 7, 1, 96, 80},
+          shape{1, 260, 201, 5, 1, 32, 24}, shape{1, 150, 380, 2, 2, 128, 64}, shape{1, 3, 450, 64, 1, 64, 128}})
+    {
+        holds<TestType, spla::bfloat16, float>(s, o);
+        holds<TestType, spla::float16, float>(s, o);
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("the exact branch of shared lists, stored in the inputs' type", "[conformance][matrix_units]",
+                        host_and_device)
+{
+    auto o = exact_options();
+    for (auto const share :
+         {spla::sharing::per_token(), spla::sharing::first_query(32), spla::sharing::tile_sum(128, 4)})
+    {
+        o.share = share;
+        holds<TestType, spla::bfloat16, spla::bfloat16>({1, 200, 456, 8, 2, 64, 64}, o);
+        holds<TestType, spla::float16, spla::float16>({1, 130, 450, 3, 1, 128, 128}, o);
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("the exact branch of logits that outgrow the first block's", "[conformance][matrix_units]",
+                        host_and_device)
+{
+    // Rows whose largest logit comes late, and is far above 2^14 times all before, or beyond what exp holds.
+    auto o = exact_options();
+    for (double const scale : {4.0, 30.0})
+    {
+        o.scale = scale;
+        holds<TestType, spla::bfloat16, float>({1, 140, 330, 4, 1, 64, 64}, o);
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("the exact branch of a row of a batch is that row alone", "[invariants][matrix_units]",
+                        host_and_device)
+{
+    auto const o = exact_options();
+    data<TestType, spla::bfloat16> const d({3, 260, 260, 4, 2, 64, 64}, 6);
+    auto const all = run_prefill(d, o);
+    for (int b = 0; b < 3; ++b)
+    {
+        auto one = d;
+        one.size.batch = 1;
+        one.query = sequence(d.query, b), one.key = sequence(d.key, b), one.value = sequence(d.value, b);
+        auto const alone = run_prefill(one, o);
+        CHECK(same_bits(sequence(all.output, b), alone.output));
+        CHECK(same_bits(sequence(all.lse, b), alone.lse));
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("the exact branch never reads what no query of the call sees", "[invariants][matrix_units]",
+                        host_and_device)
+{
+    using call = calls<TestType, spla::bfloat16>;
+    TestType const exec;
+    auto const o = exact_options();
+    shape const s{1, 40, 450, 4, 2, 64, 64}; // own blocks 6 and 7, forced from 5 on
+    data<TestType, spla::bfloat16> const d({1, 512, 512, 4, 2, 64, 64}, 7);
+    auto const lists = unwritten_lists<typename TestType::memory_space>(1, 40, 2, 3);
+    auto const made = on_host(lists);
+    for (int t = 0; t < 40; ++t)
+        for (int h = 0; h < 2; ++h)
+        {
+            made.indices(0, t, h, 0) = 2, made.lengths(0, t, h) = 1;
+            made.indices(0, t, h, 1) = made.indices(0, t, h, 2) = -1;
+        }
+    from_host(made, lists);
+    auto const attend = [&](results<TestType, spla::bfloat16> const& r) {
+        spla::attention_extras<spla::bfloat16> e;
+        e.use_lists(lists).return_lse(r.lse_of(0, 40));
+        call::selected_attention(exec, tokens(d.query, 0, 40), tokens(d.key, 0, 450), tokens(d.value, 0, 450), r.sparse,
+                                 o, e);
+        exec.fence();
+    };
+    results<TestType, spla::bfloat16> const before(s, o), after(s, o);
+    attend(before);
+    auto const poison = [](auto const& view) {
+        auto const copy = on_host(view);
+        for (int t = 0; t < 512; ++t)
+            if (t / 64 == 1 || t / 64 == 3 || t / 64 == 4 || t >= 450)
+                for (int h = 0; h < 2; ++h)
+                    for (int i = 0; i < 64; ++i)
+                        copy(0, t, h, i) = spla::bfloat16(std::numeric_limits<float>::quiet_NaN());
+        from_host(copy, view);
+    };
+    poison(d.key);
+    poison(d.value);
+    attend(after);
+    CHECK(same_bits(before.sparse, after.sparse));
+    CHECK(same_bits(before.lse, after.lse));
+    auto const finite = on_host(after.sparse);
+    CHECK(std::all_of(finite.data(), finite.data() + finite.size(), [](float x) { return std::isfinite(x); }));
+}
