@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "exact_shape.hpp"
-#include "matrix_product.hpp"
+#include "row_output.hpp"
 
 /// 64 rows of a tile in one warpgroup's registers: logits, softmax with a running reference, and the weighted sum of
 /// values (spec section 3). While the matrix units make the logits of one step, the values of the step before are
@@ -179,46 +179,9 @@ private:
             if (!out.sparse) continue;
             auto const to = out.sparse.row(t.sequence, mine ? query : t.begin - t.first_position, head);
             if (out.sparse.wide)
-                store_numbers(to, i, inverse, mine);
+                store_numbers(to, output_, i, inverse, shape_.value_dim, mine);
             else
-                store_pieces(to, i, inverse, mine);
-        }
-    }
-    __device__ void store_numbers(detail::output_row<Element> const& to, int i, float inverse, bool mine) const
-    {
-#pragma unroll
-        for (int j = 0; j < value_product::registers / 4; ++j)
-#pragma unroll
-            for (int e = 0; e < 2; ++e)
-                if (mine && 8 * j + column_ + e < shape_.value_dim)
-                    to.set(8 * j + column_ + e, output_[4 * j + 2 * i + e] * inverse);
-    }
-    /// 16 bytes a thread: the four threads of a row exchange what they have of four pieces.
-    __device__ void store_pieces(detail::output_row<Element> const& to, int i, float inverse, bool mine) const
-    {
-        int const lane = threadIdx.x % 4;
-#pragma unroll
-        for (int j = 0; j < Width / 8; j += 4)
-        {
-            std::uint32_t w[4];
-#pragma unroll
-            for (int k = 0; k < 4; ++k)
-                w[k] =
-                    pack<Element>(output_[4 * (j + k) + 2 * i] * inverse, output_[4 * (j + k) + 2 * i + 1] * inverse);
-#pragma unroll
-            for (int far = 1; far < 4; far *= 2)
-#pragma unroll
-                for (int k = 0; k < 4; ++k)
-                {
-                    if (k & far) continue;
-                    bool const upper = lane & far;
-                    std::uint32_t const other = __shfl_xor_sync(0xffffffffu, upper ? w[k] : w[k + far], far);
-                    w[k] = upper ? other : w[k];
-                    w[k + far] = upper ? w[k + far] : other;
-                }
-            int const piece = j + lane;
-            if (mine && piece * 8 < shape_.value_dim)
-                *reinterpret_cast<uint4*>(static_cast<Element*>(to.data) + piece * 8) = uint4{w[0], w[1], w[2], w[3]};
+                store_pieces(to, output_, i, inverse, shape_.value_dim, mine);
         }
     }
 
