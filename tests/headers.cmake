@@ -20,3 +20,8 @@ add_library(test_headers OBJECT ${header_sources})
 set_source_files_properties(${header_sources} PROPERTIES LANGUAGE ${spla_language})
 target_link_libraries(test_headers PRIVATE spla::reference)
 target_compile_options(test_headers PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-O0 -Wall -Wextra -Werror>)
+# Reading Kokkos is four fifths of what this costs: once for all, but where the long tests are built, which see whether each
+# header includes Kokkos itself.
+if(NOT needs_gpu AND NOT SPLA_TEST_LONG)
+    target_precompile_headers(test_headers PRIVATE <Kokkos_Core.hpp>)
+endif()
