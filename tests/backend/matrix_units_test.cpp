@@ -18,15 +18,6 @@ spla::options<> exact_options()
     return o;
 }
 
-template <class Exec, class Element>
-spla::reference::weight_rounding rounding_of(data<Exec, Element> const& d, spla::options<> const& o)
-{
-    bool const matrix_units = spla::plan_prefill(Exec(), d.problem(), o).matrix_units;
-    if (!matrix_units) return {};
-    return std::is_same_v<Element, spla::float16> ? spla::reference::weight_rounding::float16()
-                                                  : spla::reference::weight_rounding::bfloat16();
-}
-
 template <class Exec, class Element, class Out>
 void holds(shape const& s, spla::options<> const& o)
 {
@@ -34,7 +25,7 @@ void holds(shape const& s, spla::options<> const& o)
     results<Exec, Element, Out> const r(s, o);
     prefill_into(r, d, o, Exec());
     verdict v;
-    hold_arithmetic(v, d, r, o, rounding_of(d, o));
+    hold_arithmetic(v, d, r, o, weights_of(d, o));
     INFO(s.text() << "\n" << v.text());
     CHECK(v.passed());
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include "results.hpp"
 
+#include <spla/plan.hpp>
 #include <spla/reference/block_selection.hpp>
 #include <spla/reference/comparison.hpp>
 #include <spla/reference/sparse_plus_linear.hpp>
@@ -105,12 +106,23 @@ void hold_selection(verdict& v, data<Exec, Element> const& d, results<Exec, Elem
     }
 }
 
+/// What prefill's kernel for this problem loses of its weights.
+template <class Exec, class Element, class Options>
+spla::reference::weight_rounding weights_of(data<Exec, Element> const& d, Options const& o)
+{
+    using spla::reference::weight_rounding;
+    if constexpr (std::is_same_v<Element, spla::bfloat16> || std::is_same_v<Element, spla::float16>)
+        if (spla::plan_prefill(Exec(), d.problem(), o).matrix_units)
+            return std::is_same_v<Element, spla::float16> ? weight_rounding::float16() : weight_rounding::bfloat16();
+    return {};
+}
+
 template <class Exec, class Element, class Out, class Options>
 verdict hold(data<Exec, Element> const& d, results<Exec, Element, Out> const& r, Options const& o)
 {
     verdict v;
     hold_selection(v, d, r, o);
-    hold_arithmetic(v, d, r, o);
+    hold_arithmetic(v, d, r, o, weights_of(d, o));
     return v;
 }
 
