@@ -4,6 +4,7 @@
 #include "../options.hpp"
 
 #include <cstdint>
+#include <type_traits>
 
 /// Which keys and blocks a query may see, and which of the blocks compete: the only index arithmetic of masks.
 namespace spla
@@ -20,7 +21,8 @@ struct basic_block_range
 };
 using block_range = basic_block_range<std::int64_t>;
 
-KOKKOS_FUNCTION constexpr std::int64_t floor_divide(std::int64_t a, std::int64_t b)
+template <class A, class B>
+KOKKOS_FUNCTION constexpr std::common_type_t<A, B> floor_divide(A a, B b)
 {
     return a >= 0 ? a / b : -((-a + b - 1) / b);
 }

@@ -23,20 +23,14 @@ enum class branches
     residual
 };
 
-template <class Exec>
-inline constexpr bool is_cuda = false;
-#if defined(KOKKOS_ENABLE_CUDA)
-template <>
-inline constexpr bool is_cuda<Kokkos::Cuda> = true;
-#endif
-
 /// Why attention of these sizes runs on the portable kernel; null where the exact branch runs on Hopper's matrix units.
 template <class Exec, class Metric, class FeatureMap>
 char const* why_portable([[maybe_unused]] problem const& p, [[maybe_unused]] options<Metric, FeatureMap> const& o,
                          [[maybe_unused]] bool decode, [[maybe_unused]] branches wanted)
 {
     if (detail::runs_on_host<Exec>) return "host space";
-    if constexpr (is_cuda<Exec>)
+#if defined(KOKKOS_ENABLE_CUDA)
+    if constexpr (std::is_same_v<Exec, Kokkos::Cuda>)
     {
         if (decode || wanted != branches::exact)
             return "of tuned kernels there is that of prefill's exact branch alone";
@@ -46,6 +40,7 @@ char const* why_portable([[maybe_unused]] problem const& p, [[maybe_unused]] opt
         return "compiled without nvcc";
 #endif
     }
+#endif
     return "no tuned kernel for this device";
 }
 
@@ -61,7 +56,8 @@ bool attend_on_matrix_units([[maybe_unused]] Exec const& exec,
                             [[maybe_unused]] portable::attention_shape const& shape)
 {
 #if defined(SPLA_HOPPER_KERNELS)
-    if constexpr (is_cuda<Exec> && (std::is_same_v<Element, bfloat16> || std::is_same_v<Element, float16>))
+    if constexpr (std::is_same_v<Exec, Kokkos::Cuda> &&
+                  (std::is_same_v<Element, bfloat16> || std::is_same_v<Element, float16>))
         return cuda::attend(exec, query, key, value, list, out, shape);
 #endif
     return false;

@@ -60,7 +60,7 @@ public:
     __device__ void open(basic_window<int> const& bounds, tile_place const& t, detail::list_tensor const& list)
     {
         sink_blocks_ = bounds.sink_blocks;
-        int const first_list = static_cast<int>(floor_divide(t.first_position, bounds.tile));
+        int const first_list = floor_divide(t.first_position, bounds.tile);
 #pragma unroll
         for (int i = 0; i < N; ++i)
         {

@@ -3,6 +3,7 @@
 #pragma once
 #include "../../options.hpp"
 #include "../../problem.hpp"
+#include "device.hpp"
 #include "exact_shape.hpp"
 
 #include <limits>
@@ -10,32 +11,6 @@
 /// Which calls the Hopper kernels take, and why not the others.
 namespace spla::cuda
 {
-
-/// Compiled once for each target of a program: only where that is Hopper's own (sm_90a) may a block have 384 threads.
-#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define SPLA_HOPPER_THREADS 384
-#else
-#define SPLA_HOPPER_THREADS 32
-#endif
-template <class>
-__global__ __launch_bounds__(SPLA_HOPPER_THREADS, 1) void hopper_probe()
-{
-}
-
-/// Has this program code for Hopper's own instructions, and is this a Hopper?
-inline bool has_hopper_code(int device)
-{
-    int current = 0, major = 0;
-    if (cudaGetDevice(&current) != cudaSuccess) return false;
-    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess || major != 9)
-        return false;
-    if (current != device) cudaSetDevice(device);
-    cudaFuncAttributes a{};
-    bool const loaded = cudaFuncGetAttributes(&a, hopper_probe<void>) == cudaSuccess;
-    if (!loaded) cudaGetLastError(); // not the next call's
-    if (current != device) cudaSetDevice(current);
-    return loaded && a.maxThreadsPerBlock >= 384;
-}
 
 /// Why the exact branch of such a call does not run on matrix units; null where it does.
 template <class Metric, class FeatureMap>

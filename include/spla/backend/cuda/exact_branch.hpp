@@ -23,26 +23,6 @@ bool can_store(detail::output_tensor<Element> const& t)
     return fits;
 }
 
-/// The instance's device is the current one while this lives.
-class on_device
-{
-public:
-    explicit on_device(int device) : device_(device)
-    {
-        cudaGetDevice(&before_);
-        if (before_ != device_) cudaSetDevice(device_);
-    }
-    on_device(on_device const&) = delete;
-    on_device& operator=(on_device const&) = delete;
-    ~on_device()
-    {
-        if (before_ != device_) cudaSetDevice(before_);
-    }
-
-private:
-    int device_, before_ = 0;
-};
-
 inline void require_success(cudaError_t result, char const* what)
 {
     if (result == cudaSuccess) return;

@@ -4,9 +4,9 @@
 #include "block_union.hpp"
 #include "exact_rows.hpp"
 
-/// The exact branch on Hopper (spec section 3): one warp walks the union of a tile's lists and has the copy engine
-/// bring two key blocks a step; two warpgroups multiply. A block of threads stays for many tiles, and loads the next
-/// while the last one is written.
+/// The exact branch on Hopper (spec section 3): a warp walks the union of a tile's lists and has the copy engine bring
+/// two key blocks a step; two warpgroups multiply. A block of threads stays for many tiles: a second warp opens the
+/// next tile's lists meanwhile, and a tile's first logits are made beside the last values of the one before.
 namespace spla::cuda
 {
 
@@ -88,7 +88,7 @@ struct exact_loader
 
 private:
     /// Parity of the phase in which the n-th use of a ring of `size` finds its place free: the first finds it so.
-    static __device__ std::uint32_t free_parity(int n, int size) { return (n / size & 1) ^ 1; }
+    static __device__ std::uint32_t free_parity(int n, int size) { return phase_parity(n, size) ^ 1; }
 
     __device__ void note(int n, int const (&block)[2], std::uint32_t const (&tokens)[2][4], tile_place const& t,
                          bool last)
@@ -164,7 +164,7 @@ __device__ void attend_tiles(exact_arguments<Element> const& a, exact_memory<Wid
     exact_rows<Element, Width> rows(a.shape, m, group);
     int tiles = 0, n = 0;
     auto const queries_came = [&] { // of another tile?
-        m.query_full.wait(tiles & 1);
+        m.query_full.wait(phase_parity(tiles, 1));
         return m.tile[tiles % 2].exists;
     };
     if (!queries_came()) return;
@@ -208,11 +208,7 @@ __device__ void store_blind_tiles(exact_arguments<Element> const& a)
                     auto const to = a.out.sparse.row(t.sequence, query, head);
                     for (int d = threadIdx.x % 32; d < shape.value_dim; d += 32) to.set(d, 0.0f);
                 }
-                if (!a.out.lse || threadIdx.x % 32 > 0) continue;
-                auto const at = a.out.lse_map(t.sequence, query);
-                a.out
-                    .lse[at.batch * a.out.lse_stride[0] + at.token * a.out.lse_stride[1] + head * a.out.lse_stride[2]] =
-                    -__builtin_huge_valf();
+                if (a.out.lse && threadIdx.x % 32 == 0) a.out.lse_of(t.sequence, query, head) = -__builtin_huge_valf();
             }
     }
 }

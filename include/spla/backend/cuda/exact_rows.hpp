@@ -33,7 +33,7 @@ public:
     {
         float logits[logit_product::registers];
         int const place = n % memory::key_stages;
-        m_.key_full[place].wait(parity(n, memory::key_stages));
+        m_.key_full[place].wait(phase_parity(n, memory::key_stages));
         open_products();
         start_logits(logits, place);
         wait_products<0>();
@@ -144,11 +144,11 @@ private:
     __device__ void start_step(float (&logits)[logit_product::registers], int n)
     {
         int const place = n % memory::key_stages, before = (n - 1) % memory::value_stages;
-        m_.key_full[place].wait(parity(n, memory::key_stages));
+        m_.key_full[place].wait(phase_parity(n, memory::key_stages));
         sync_threads(1 + group_, meeting_threads);
         open_products();
         start_logits(logits, place);
-        m_.value_full[before].wait(parity(n - 1, memory::value_stages));
+        m_.value_full[before].wait(phase_parity(n - 1, memory::value_stages));
         open_products();
         start_values(before);
         arrive_threads(2 - group_, meeting_threads);
@@ -171,11 +171,8 @@ private:
             int const query = position - t.first_position;
             int const head = t.head * shape_.group + row + 8 * i - token_[i] * shape_.group;
             if (out.lse && mine && lane % 4 == 0)
-            {
-                auto const at = out.lse_map(t.sequence, query);
-                out.lse[at.batch * out.lse_stride[0] + at.token * out.lse_stride[1] + head * out.lse_stride[2]] =
+                out.lse_of(t.sequence, query, head) =
                     sum == 0.0f ? -infinity : reference_[i] * (shape_.scale * 0.69314718f) + logf(sum);
-            }
             if (!out.sparse) continue;
             auto const to = out.sparse.row(t.sequence, mine ? query : t.begin - t.first_position, head);
             if (out.sparse.wide)
@@ -190,11 +187,6 @@ private:
     {
         __syncwarp();
         if (threadIdx.x % 32 == 0) free.arrive();
-    }
-
-    static __device__ std::uint32_t parity(int n, int places)
-    {
-        return n / places & 1;
     }
 
     __device__ void start_logits(float (&logits)[logit_product::registers], int place)
@@ -324,8 +316,8 @@ private:
 #pragma unroll
                     for (int e = 0; e < 2; ++e)
                     {
-                        float& v = x[h * 32 + 4 * j + 2 * i + e];
-                        v = 8 * j + column_ + e < keys ? v : -infinity;
+                        float& logit = x[h * 32 + 4 * j + 2 * i + e];
+                        logit = 8 * j + column_ + e < keys ? logit : -infinity;
                     }
             }
     }
@@ -339,7 +331,7 @@ private:
     __device__ void clear_unseen_values(int n)
     {
         int const place = n % memory::value_stages;
-        m_.value_full[place].wait(parity(n, memory::value_stages));
+        m_.value_full[place].wait(phase_parity(n, memory::value_stages));
         step_note const& note = m_.note[n % memory::notes];
         if (!note.per_key) return;
         for (int h = 0; h < 2; ++h)

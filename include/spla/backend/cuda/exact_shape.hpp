@@ -71,9 +71,7 @@ inline __device__ tile_place find_tile(exact_shape const& shape, int item)
     detail::sequence const s = shape.sequences[t.sequence];
     int const keys = static_cast<int>(s.keys);
     t.first_position = keys - static_cast<int>(s.queries);
-    int const start = t.first_position >= 0 ? t.first_position / shape.tokens
-                                            : -((shape.tokens - 1 - t.first_position) / shape.tokens);
-    t.first = (start + tile) * shape.tokens;
+    t.first = (floor_divide(t.first_position, shape.tokens) + tile) * shape.tokens;
     t.begin = t.first > t.first_position ? t.first : t.first_position;
     t.end = t.first + shape.tokens < keys ? t.first + shape.tokens : keys;
     t.exists = t.begin < t.end;

@@ -50,6 +50,12 @@ struct barrier
     }
 };
 
+/// Parity of the phase in which the n-th use of a ring of places is announced.
+inline __device__ std::uint32_t phase_parity(int n, int places)
+{
+    return n / places & 1;
+}
+
 /// Barriers that were just initialised, seen by the copy engine.
 __device__ inline void fence_barrier_init()
 {
@@ -77,11 +83,6 @@ __device__ inline void fetch_box(CUtensorMap const& map, int c0, int c1, int c2,
     asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];" ::"l"(&map), "r"(c0),
                  "r"(c1), "r"(c2), "r"(c3)
                  : "memory");
-}
-
-__device__ inline void prefetch_map(CUtensorMap const& map)
-{
-    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
 /// Registers that each thread of this warpgroup has from here on.

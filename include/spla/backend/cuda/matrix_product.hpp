@@ -4,8 +4,7 @@
 #include "../../element_types.hpp"
 
 #include <cstdint>
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+#include <type_traits>
 
 /// Warpgroup matrix products (PTX ISA: wgmma) of 64 rows, and the panels of shared memory that they read.
 ///
@@ -80,182 +79,59 @@ __device__ void add_warp_product(float* d, std::uint32_t const (&a)[4], std::uin
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/// Products of 64 x 16 by 16 x N. `set` starts from zero, `add` adds.
+/// Products of 64 x 16 by 16 x N, for the N below.
 template <class Element, int N>
 struct product;
 
-template <class Element>
-struct product<Element, 64>
-{
-    static constexpr int registers = 32;
-
-    /// A and B^T in panels, both along the product's direction.
-    __device__ static void rows_by_rows(float (&d)[32], std::uint64_t a, std::uint64_t b, bool add)
-    {
-        if constexpr (std::is_same_v<Element, bfloat16>)
-            asm volatile("{\n.reg .pred more;\nsetp.ne.b32 more, %34, 0;\n"
-                         "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-                         "{%0, %1, %2, %3, %4, %5, %6, %7, "
-                         "%8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, "
-                         "%24, %25, %26, %27, %28, %29, %30, %31}, "
-                         "%32, %33, more, 1, 1, 0, 0;\n}\n"
-                         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-                           "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-                           "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-                           "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-                           "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-                         : "l"(a), "l"(b), "r"(static_cast<int>(add)));
-        else
-            asm volatile("{\n.reg .pred more;\nsetp.ne.b32 more, %34, 0;\n"
-                         "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
-                         "{%0, %1, %2, %3, %4, %5, %6, %7, "
-                         "%8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, "
-                         "%24, %25, %26, %27, %28, %29, %30, %31}, "
-                         "%32, %33, more, 1, 1, 0, 0;\n}\n"
-                         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-                           "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-                           "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-                           "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-                           "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-                         : "l"(a), "l"(b), "r"(static_cast<int>(add)));
-    }
-    /// d += A B: A in registers, B in panels whose rows are the product's direction.
-    __device__ static void registers_by_columns(float (&d)[32], std::uint32_t const* a, std::uint64_t b)
-    {
-        if constexpr (std::is_same_v<Element, bfloat16>)
-            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-                         "{%0, %1, %2, %3, %4, %5, %6, %7, "
-                         "%8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, "
-                         "%24, %25, %26, %27, %28, %29, %30, %31}, "
-                         "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;\n"
-                         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-                           "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-                           "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-                           "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-                           "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-        else
-            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
-                         "{%0, %1, %2, %3, %4, %5, %6, %7, "
-                         "%8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, "
-                         "%24, %25, %26, %27, %28, %29, %30, %31}, "
-                         "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;\n"
-                         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-                           "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-                           "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-                           "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-                           "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-};
-
-template <class Element>
-struct product<Element, 128>
-{
-    static constexpr int registers = 64;
-
-    /// A and B^T in panels, both along the product's direction.
-    __device__ static void rows_by_rows(float (&d)[64], std::uint64_t a, std::uint64_t b, bool add)
-    {
-        if constexpr (std::is_same_v<Element, bfloat16>)
-            asm volatile("{\n.reg .pred more;\nsetp.ne.b32 more, %66, 0;\n"
-                         "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-                         "{%0, %1, %2, %3, %4, %5, %6, %7, "
-                         "%8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, "
-                         "%24, %25, %26, %27, %28, %29, %30, %31, "
-                         "%32, %33, %34, %35, %36, %37, %38, %39, "
-                         "%40, %41, %42, %43, %44, %45, %46, %47, "
-                         "%48, %49, %50, %51, %52, %53, %54, %55, "
-                         "%56, %57, %58, %59, %60, %61, %62, %63}, "
-                         "%64, %65, more, 1, 1, 0, 0;\n}\n"
-                         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-                           "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-                           "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-                           "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-                           "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]),
-                           "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),
-                           "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),
-                           "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-                           "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]),
-                           "+f"(d[63])
-                         : "l"(a), "l"(b), "r"(static_cast<int>(add)));
-        else
-            asm volatile("{\n.reg .pred more;\nsetp.ne.b32 more, %66, 0;\n"
-                         "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
-                         "{%0, %1, %2, %3, %4, %5, %6, %7, "
-                         "%8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, "
-                         "%24, %25, %26, %27, %28, %29, %30, %31, "
-                         "%32, %33, %34, %35, %36, %37, %38, %39, "
-                         "%40, %41, %42, %43, %44, %45, %46, %47, "
-                         "%48, %49, %50, %51, %52, %53, %54, %55, "
-                         "%56, %57, %58, %59, %60, %61, %62, %63}, "
-                         "%64, %65, more, 1, 1, 0, 0;\n}\n"
-                         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-                           "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-                           "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-                           "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-                           "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]),
-                           "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),
-                           "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),
-                           "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-                           "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]),
-                           "+f"(d[63])
-                         : "l"(a), "l"(b), "r"(static_cast<int>(add)));
-    }
-    /// d += A B: A in registers, B in panels whose rows are the product's direction.
-    __device__ static void registers_by_columns(float (&d)[64], std::uint32_t const* a, std::uint64_t b)
-    {
-        if constexpr (std::is_same_v<Element, bfloat16>)
-            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-                         "{%0, %1, %2, %3, %4, %5, %6, %7, "
-                         "%8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, "
-                         "%24, %25, %26, %27, %28, %29, %30, %31, "
-                         "%32, %33, %34, %35, %36, %37, %38, %39, "
-                         "%40, %41, %42, %43, %44, %45, %46, %47, "
-                         "%48, %49, %50, %51, %52, %53, %54, %55, "
-                         "%56, %57, %58, %59, %60, %61, %62, %63}, "
-                         "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;\n"
-                         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-                           "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-                           "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-                           "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-                           "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]),
-                           "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),
-                           "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),
-                           "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-                           "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]),
-                           "+f"(d[63])
-                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-        else
-            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
-                         "{%0, %1, %2, %3, %4, %5, %6, %7, "
-                         "%8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, "
-                         "%24, %25, %26, %27, %28, %29, %30, %31, "
-                         "%32, %33, %34, %35, %36, %37, %38, %39, "
-                         "%40, %41, %42, %43, %44, %45, %46, %47, "
-                         "%48, %49, %50, %51, %52, %53, %54, %55, "
-                         "%56, %57, %58, %59, %60, %61, %62, %63}, "
-                         "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;\n"
-                         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-                           "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-                           "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-                           "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-                           "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]),
-                           "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),
-                           "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),
-                           "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-                           "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]),
-                           "+f"(d[63])
-                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-    }
-};
+// An instruction names each of its registers, so that its text is the same for any element and width but for their
+// names. r0 to r4: the numbers of the operands after the accumulators.
+#define SPLA_ACCUMULATORS_8(i)                                                                                         \
+    "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]),        \
+        "+f"(d[i + 7])
+#define SPLA_ACCUMULATORS_32                                                                                           \
+    SPLA_ACCUMULATORS_8(0), SPLA_ACCUMULATORS_8(8), SPLA_ACCUMULATORS_8(16), SPLA_ACCUMULATORS_8(24)
+#define SPLA_ACCUMULATORS_64                                                                                           \
+    SPLA_ACCUMULATORS_32, SPLA_ACCUMULATORS_8(32), SPLA_ACCUMULATORS_8(40), SPLA_ACCUMULATORS_8(48),                   \
+        SPLA_ACCUMULATORS_8(56)
+#define SPLA_NUMBERS_32                                                                                                \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                           \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define SPLA_NUMBERS_64                                                                                                \
+    SPLA_NUMBERS_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "               \
+                    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define SPLA_PRODUCT(Element, type, columns, count, r0, r1, r2, r3, r4)                                                \
+    template <>                                                                                                        \
+    struct product<Element, columns>                                                                                   \
+    {                                                                                                                  \
+        static constexpr int registers = count;                                                                        \
+        /** A and B^T in panels, both along the product's direction; `add`: to what d holds. */                        \
+        __device__ static void rows_by_rows(float (&d)[count], std::uint64_t a, std::uint64_t b, bool add)             \
+        {                                                                                                              \
+            asm volatile("{\n.reg .pred more;\nsetp.ne.b32 more, %" #r2 ", 0;\n"                                       \
+                         "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " "                     \
+                         "{" SPLA_NUMBERS_##count "}, %" #r0 ", %" #r1 ", more, 1, 1, 0, 0;\n}\n"                      \
+                         : SPLA_ACCUMULATORS_##count                                                                   \
+                         : "l"(a), "l"(b), "r"(static_cast<int>(add)));                                                \
+        }                                                                                                              \
+        /** d += A B: A in registers, B in panels whose rows are the product's direction. */                           \
+        __device__ static void registers_by_columns(float (&d)[count], std::uint32_t const* a, std::uint64_t b)        \
+        {                                                                                                              \
+            asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " "                     \
+                         "{" SPLA_NUMBERS_##count "}, {%" #r0 ", %" #r1 ", %" #r2 ", %" #r3 "}, %" #r4                 \
+                                                  ", 1, 1, 1, 1;\n"                                                    \
+                         : SPLA_ACCUMULATORS_##count                                                                   \
+                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                        \
+        }                                                                                                              \
+    };
+SPLA_PRODUCT(bfloat16, "bf16", 64, 32, 32, 33, 34, 35, 36)
+SPLA_PRODUCT(bfloat16, "bf16", 128, 64, 64, 65, 66, 67, 68)
+SPLA_PRODUCT(float16, "f16", 64, 32, 32, 33, 34, 35, 36)
+SPLA_PRODUCT(float16, "f16", 128, 64, 64, 65, 66, 67, 68)
+#undef SPLA_PRODUCT
+#undef SPLA_NUMBERS_64
+#undef SPLA_NUMBERS_32
+#undef SPLA_ACCUMULATORS_64
+#undef SPLA_ACCUMULATORS_32
+#undef SPLA_ACCUMULATORS_8
 
 } // namespace spla::cuda

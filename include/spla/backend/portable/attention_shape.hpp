@@ -113,6 +113,11 @@ struct attention_outputs
         return part;
     }
 
+    KOKKOS_FUNCTION T& lse_of(std::int64_t sequence, std::int64_t token, std::int64_t head) const
+    {
+        auto const at = lse_map(sequence, token);
+        return lse[at.batch * lse_stride[0] + at.token * lse_stride[1] + head * lse_stride[2]];
+    }
     /// Stores one finished row: sparse and residual are [value_dim]; zeros stay zeros. By one thread (vector).
     template <class Team>
     KOKKOS_FUNCTION void store(Team const& team, bool exact, bool with_residual, std::int64_t sequence,
@@ -129,11 +134,7 @@ struct attention_outputs
             if (residual && with_residual) to_residual.set(d, residual_d);
             if (output) to_output.set(d, rule(head, d, o[d], scale_o, residual_d, scale_r));
         });
-        if (lse && exact)
-            Kokkos::single(Kokkos::PerThread(team), [&] {
-                auto const at = lse_map(sequence, token);
-                lse[at.batch * lse_stride[0] + at.token * lse_stride[1] + head * lse_stride[2]] = log_sum;
-            });
+        if (lse && exact) Kokkos::single(Kokkos::PerThread(team), [&] { lse_of(sequence, token, head) = log_sum; });
     }
 };
 
