@@ -6,6 +6,7 @@
 #include "backend/portable/state_kernel.hpp"
 #include "backend/portable/statistics_kernel.hpp"
 #include "backend/portable/validation_kernel.hpp"
+#include "backend/tuned_kernels.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -18,17 +19,18 @@ namespace spla
 namespace detail
 {
 /// Statistics of the blocks that tokens [state.tokens, until) complete, and the linear state of those that leave the
-/// window.
+/// window. features: of all keys, where the call has made them.
 template <class Exec, class Element, class State, class Metric, class FeatureMap>
 void advance_state(Exec const& exec, State& state, tensor<Element const> const& key, tensor<Element const> const& value,
-                   tensor<Element const> const& residual_key, std::int64_t until, options<Metric, FeatureMap> const& o)
+                   tensor<Element const> const& residual_key, std::int64_t until, options<Metric, FeatureMap> const& o,
+                   backend::key_features const* features = nullptr)
 {
     using T = accumulator_t<Element>;
     auto const& layout = state.layout();
     sequence_table const sequences{layout.batch, until - state.tokens, until};
     std::int64_t const first = state.tokens / o.block, last = until / o.block;
-    portable::make_statistics<Metric>(exec, key, summaries_of(state), sequences, {layout.batch, last - first},
-                                      layout.batch * (last - first), first, o.block, o.kept_keys);
+    backend::make_statistics<Metric>(exec, key, summaries_of(state), sequences, first, last - first, o.block,
+                                     o.kept_keys);
     state.summary_end = last;
     window const bounds = window_of(o);
     if (o.combine != combination_kind::sparse_only)
@@ -36,6 +38,8 @@ void advance_state(Exec const& exec, State& state, tensor<Element const> const& 
         if (state.tokens == 0)
         {
             state.residual_keys = residual_key.data != key.data;
+            state.rounds_features = backend::rounds_features<Exec, FeatureMap>(
+                kind_of<Element>(), layout.residual_width, layout.value_dim, o.block);
             state.state_end = o.sink_blocks;
             // A kernel of our own: deep_copy with a value may fence.
             portable::empty_state<Exec, T> const empty{
@@ -56,7 +60,8 @@ void advance_state(Exec const& exec, State& state, tensor<Element const> const& 
                                                                              o.block,
                                                                              static_cast<int>(residual_key.extent[3]),
                                                                              static_cast<int>(layout.value_dim)};
-        portable::enter_blocks(exec, kernel, layout.batch * state.prefix_count);
+        if (!backend::enter_blocks_on_matrix_units(exec, features, value, state))
+            portable::enter_blocks(exec, kernel, layout.batch * state.prefix_count);
     }
     state.tokens = until;
 }

@@ -98,7 +98,7 @@ std::optional<violation> check_selected_attention(Exec const&, Query const& quer
 /// The exact branch alone over forced blocks and the given lists (extras.use_lists): query [batch, L, Hq, D], key
 /// [batch, M, Hk, D], value [batch, M, Hk, Dv], output [batch, L, Hq, Dv], lse by extras.return_lse. Needs no state.
 /// Complexity as the exact branch of prefill(). plan_selected_attention() says which kernel runs: on matrix units
-/// softmax weights are rounded to the elements' type before they meet values (reference::weight_rounding).
+/// softmax weights are rounded to the elements' type before they meet values (reference::matrix_rounding).
 /// @throws argument_error  (one of its kinds) what check_selected_attention() returns; nothing is written then
 template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class Metric,
           class FeatureMap>

@@ -20,32 +20,53 @@
 namespace spla
 {
 
-/// What a call will run: which kernel, with which tile, and why. Small, copyable, printable; made on the host alone.
+/// What runs one stage of a call.
+struct stage_plan
+{
+    bool runs = false;         ///< it is a part of the call
+    bool matrix_units = false; ///< Hopper's own kernel, where views are aligned to 16 bytes
+    char const* reason = "";   ///< why the portable kernel does it
+
+    char const* kernel() const { return matrix_units ? "hopper" : "portable"; }
+};
+
+/// What a call will run: which kernels, with which tile, and why. Small, copyable, printable; made on the host alone.
 struct plan
 {
-    char const* call = "";   ///< "prefill" or "decode"
-    char const* kernel = ""; ///< of attention: "portable" or "hopper"
-    char const* reason = ""; ///< why this kernel
+    char const* call = ""; ///< "prefill" or "decode"
+    stage_plan selection, exact, residual;
     int lanes = 1; ///< numbers that one instruction (CPU) or one team of threads (GPU) handles; portable kernel
     int tokens_per_item = 1; ///< tokens of one work item; rows are tokens x heads of a group
     int rows_per_item = 1;
     int runs = 1;                   ///< logical runs of blocks merged at the end (decode)
     int blocks_per_run = 0;         ///< 0: all in one run
     bool decodes = false;           ///< token by token, in runs
-    bool matrix_units = false;      ///< attention on them, where views are aligned to 16 bytes
     std::int64_t list_capacity = 0; ///< most entries of a list
     std::int64_t segment_tokens = 0;
     std::size_t list_bytes = 0;          ///< lists of one segment
     std::size_t partial_bytes = 0;       ///< unmerged runs
+    std::size_t exact_row_bytes = 0;     ///< rows of one segment that wait for their residual
+    std::size_t feature_bytes = 0;       ///< phi of all keys
     std::int64_t team_scratch_bytes = 0; ///< most scratch of one team of Kokkos; see warm_up()
     std::size_t workspace_bytes = 0; ///< exact scratch that the call needs from the caller, aligned to buffer_alignment
 
     std::string text() const
     {
         std::ostringstream s;
-        s << "spla::" << call << ": " << kernel << " kernel (" << reason << "), ";
-        if (!matrix_units)
-            s << rows_per_item << " rows per item (" << tokens_per_item << " tokens), " << lanes << " lanes, ";
+        s << "spla::" << call << ": ";
+        if (selection.matrix_units || exact.matrix_units || residual.matrix_units)
+        {
+            auto const say = [&s](char const* stage, stage_plan const& p) {
+                if (!p.runs) return;
+                s << stage << " " << p.kernel();
+                if (!p.matrix_units) s << " (" << p.reason << ")";
+                s << ", ";
+            };
+            say("selection", selection), say("exact branch", exact), say("residual branch", residual);
+        }
+        else
+            s << "portable kernel (" << (exact.runs ? exact : residual).reason << "), " << rows_per_item
+              << " rows per item (" << tokens_per_item << " tokens), " << lanes << " lanes, ";
         s << runs << (runs == 1 ? " run" : " runs");
         if (blocks_per_run > 0) s << " of " << blocks_per_run << " blocks";
         s << ", segments of " << segment_tokens << " tokens, workspace " << workspace_bytes << " bytes";
@@ -159,6 +180,31 @@ std::int64_t most_team_scratch(plan const& how, problem const& p, options<Metric
     return std::max(most, states.carve(nullptr).bytes);
 }
 
+/// Which kernel runs each stage of such a call, and why.
+template <class Exec, class Metric, class FeatureMap>
+void choose_kernels(plan& made, problem const& p, options<Metric, FeatureMap> const& o, backend::branches wanted)
+{
+    auto const choose = [](char const* why_portable) -> stage_plan {
+        return {true, why_portable == nullptr, why_portable ? why_portable : ""};
+    };
+    if (wanted != backend::branches::residual)
+        made.exact = choose(backend::why_portable_exact<Exec>(p, o, made.decodes));
+    if (wanted != backend::branches::exact)
+        made.residual =
+            choose(backend::why_portable_residual<Exec>(p, o, made.decodes, wanted == backend::branches::both));
+    summary_tensor summary;
+    summary.storage = resolve(o.storage, p.element);
+    summary.sub_blocks = o.sub_blocks;
+    summary.vectors = 1 + Metric::covariance_vectors(static_cast<int>(p.head_dim)) + o.kept_keys;
+    auto const shape = selection_shape_of(p, o, {p.batch, p.queries, p.keys});
+    made.selection = choose(backend::why_portable_selection<Exec, Metric>(p.element, shape, summary));
+    // Rows wait for a residual on matrix units alone.
+    if (wanted == backend::branches::both && !made.residual.matrix_units && made.exact.matrix_units)
+        made.exact = choose(made.residual.reason);
+    if (wanted == backend::branches::both && !made.exact.matrix_units && made.residual.matrix_units)
+        made.residual = choose(made.exact.reason);
+}
+
 /// The plan of sizes and options that check() has nothing against; require_kernels() says whether it can run.
 template <class Exec, class Metric, class FeatureMap>
 plan plan_of(char const* call, bool decode, problem const& p, options<Metric, FeatureMap> const& o,
@@ -167,10 +213,9 @@ plan plan_of(char const* call, bool decode, problem const& p, options<Metric, Fe
     using portable::rows_per_item;
     plan made;
     made.call = call;
-    char const* const why_portable = backend::why_portable<Exec>(p, o, decode, wanted);
-    made.matrix_units = !why_portable;
-    made.kernel = made.matrix_units ? "hopper" : "portable";
-    made.reason = made.matrix_units ? "matrix units; portable where a view is not aligned to 16 bytes" : why_portable;
+    made.decodes = decode;
+    made.list_capacity = list_capacity;
+    choose_kernels<Exec>(made, p, o, wanted);
     made.lanes = runs_on_host<Exec> ? (p.element == element_kind::float64 ? native_lanes<double> : native_lanes<float>)
                                     : portable::team_lanes<Exec> * portable::team_threads<Exec>;
     int const group = static_cast<int>(p.group());
@@ -178,8 +223,6 @@ plan plan_of(char const* call, bool decode, problem const& p, options<Metric, Fe
     made.tokens_per_item = decode ? 1 : static_cast<int>(std::min<std::int64_t>(tokens, o.block));
     made.rows_per_item = made.tokens_per_item * group; // of the portable kernel, which may have to do it
     made.segment_tokens = o.segment_tokens;
-    made.decodes = decode;
-    made.list_capacity = list_capacity;
     if (decode)
     {
         portable::attention_shape shape = attention_shape_of(p, o);
@@ -201,7 +244,14 @@ plan plan_of(char const* call, bool decode, problem const& p, options<Metric, Fe
             rows * static_cast<std::size_t>(portable::partial_tensor<float>::numbers_per_row(p.value_dim)) *
             accumulator);
     }
-    made.workspace_bytes = made.list_bytes + made.partial_bytes;
+    if (made.exact.matrix_units && made.residual.matrix_units)
+    {
+        std::size_t const rows = static_cast<std::size_t>(p.batch * queries * p.query_heads);
+        if (o.combine != combination_kind::separate)
+            made.exact_row_bytes = align_workspace(rows * static_cast<std::size_t>(p.value_dim) * 4);
+        made.feature_bytes = align_workspace(backend::feature_bytes<FeatureMap>(p));
+    }
+    made.workspace_bytes = made.list_bytes + made.partial_bytes + made.exact_row_bytes + made.feature_bytes;
     made.team_scratch_bytes = p.element == element_kind::float64 ? most_team_scratch<Exec, double>(made, p, o)
                                                                  : most_team_scratch<Exec, float>(made, p, o);
     return made;
@@ -266,7 +316,8 @@ plan plan_selected_attention(Exec const&, problem const& p, options<Metric, Feat
                              std::int64_t list_capacity)
 {
     plan made = detail::make_plan<Exec>("selected_attention", false, p, o, list_capacity, backend::branches::exact);
-    made.list_bytes = made.partial_bytes = made.workspace_bytes = 0;
+    made.list_bytes = made.partial_bytes = made.exact_row_bytes = made.feature_bytes = made.workspace_bytes = 0;
+    made.selection = {};
     return made;
 }
 

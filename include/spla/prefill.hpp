@@ -164,6 +164,8 @@ void prefill(Exec const& exec, Query const& query, Key const& key, Value const& 
     call.how = detail::plan_of<Exec>("prefill", false, p, o, o.top_k); // checked above
     backend::carve_workspace(call, scratch.data(), o);
     bool const residual = o.combine != combination_kind::sparse_only;
+    if (call.feature_memory)
+        call.features = backend::make_features<FeatureMap>(exec, call.residual_key, p, call.feature_memory);
     std::int64_t const segment = o.segment_tokens;
     // A tile's list may depend on all queries of the tile that a part holds, so no part ends inside a tile. Block and
     // tile divide one another: multiples of the larger end both.
@@ -181,7 +183,8 @@ void prefill(Exec const& exec, Query const& query, Key const& key, Value const& 
     {
         std::int64_t const end = std::min((at + segment) / whole * whole, p.keys); // a segment is no shorter than whole
         if (end > state.tokens)
-            detail::advance_state<Exec, Element>(exec, state, call.key, call.value, call.residual_key, end, o);
+            detail::advance_state<Exec, Element>(exec, state, call.key, call.value, call.residual_key, end, o,
+                                                 &call.features);
         if (end - first > done) attend(end - first - done);
         if (end == p.keys) break;
         at = end;

@@ -174,6 +174,7 @@ struct sequence_progress
     std::int64_t shared_tile = -1; ///< tile (position / T) that the shared list belongs to, -1: none
     std::int64_t summary_end = 0;  ///< blocks before this one have their summaries
     bool residual_keys = false;    ///< the linear state is of the residual branch's own keys
+    bool rounds_features = false;  ///< phi of keys is rounded to bf16: in the state, and so in what is subtracted
 
     /// Forgets everything; the bytes are set again by the next append.
     void reset() { *this = {}; }

@@ -11,10 +11,16 @@ using namespace spla_test;
 // Sizes that matrix units take (blocks of 64), on every space: what they are held to, portable kernels are held to.
 namespace
 {
-spla::options<> exact_options()
+spla::options<> both_options()
 {
     spla::options<> o;
-    o.local_blocks = 1, o.top_k = 2, o.combine = spla::combination_kind::sparse_only;
+    o.local_blocks = 1, o.top_k = 2;
+    return o;
+}
+spla::options<> exact_options()
+{
+    auto o = both_options();
+    o.combine = spla::combination_kind::sparse_only;
     return o;
 }
 
@@ -25,7 +31,7 @@ void holds(shape const& s, spla::options<> const& o)
     results<Exec, Element, Out> const r(s, o);
     prefill_into(r, d, o, Exec());
     verdict v;
-    hold_arithmetic(v, d, r, o, weights_of(d, o));
+    hold_arithmetic(v, d, r, o);
     INFO(s.text() << "\n" << v.text());
     CHECK(v.passed());
 }
@@ -40,6 +46,63 @@ TEMPLATE_LIST_TEST_CASE("the exact branch by blocks of 64", "[conformance][matri
     {
         holds<TestType, spla::bfloat16, float>(s, o);
         holds<TestType, spla::float16, float>(s, o);
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("both branches by blocks of 64", "[conformance][matrix_units]", host_and_device)
+{
+    using spla::combination_kind;
+    for (shape const& s :
+         {shape{1, 150, 420, 4, 1, 64, 64}, shape{2, 70, 517, 6, 2, 128, 128}, shape{1, 130, 390, 7, 1, 96, 80},
+          shape{1, 260, 201, 5, 1, 32, 24}, shape{1, 150, 380, 2, 2, 128, 64}, shape{1, 3, 450, 64, 1, 64, 128}})
+        for (auto const combine : {combination_kind::rms_sum, combination_kind::sum, combination_kind::separate})
+        {
+            auto o = both_options();
+            o.combine = combine;
+            INFO("combination " << static_cast<int>(combine));
+            conforms<TestType, spla::bfloat16>(s, o, 5);
+        }
+}
+
+TEMPLATE_LIST_TEST_CASE("both branches by blocks of 64: options", "[conformance][matrix_units]", host_and_device)
+{
+    shape const s{1, 200, 456, 8, 2, 64, 64};
+    auto const holds_with = [&](char const* what, auto const& change) {
+        auto o = both_options();
+        change(o);
+        INFO(what);
+        conforms<TestType, spla::bfloat16>(s, o, 6);
+    };
+    holds_with("normalised", [](auto& o) { o.normalised = true; });
+    holds_with("first_query<32>", [](auto& o) { o.share = spla::sharing::first_query(32); });
+    holds_with("tile_sum<128>", [](auto& o) { o.share = spla::sharing::tile_sum(128, 4); });
+    holds_with("everything selected", [](auto& o) { o.top_k = 54; });
+    holds_with("nothing selected", [](auto& o) { o.top_k = 0; });
+    holds_with("top_p", [](auto& o) { o.top_p = 0.4; });
+    holds_with("segments", [](auto& o) { o.segment_tokens = 64; });
+    holds_with("two sub-blocks", [](auto& o) { o.sub_blocks = 2; });
+    holds_with("the paper's metric", [](auto& o) { o.kept_keys = 0; });
+}
+
+TEMPLATE_LIST_TEST_CASE("a prefill by blocks of 64 is its chunks and its decode steps", "[invariants][matrix_units]",
+                        host_and_device)
+{
+    for (bool const appends : {false, true})
+    {
+        auto const o = both_options();
+        data<TestType, spla::bfloat16> const d({2, 330, 330, 4, 2, 64, 64}, 3);
+        stepper<TestType, spla::bfloat16> s(d, o);
+        if (appends) s.append(0, 130); // without a workspace
+        s.prefill(0, 130);
+        s.prefill(130, 200);
+        s.prefill(200, 301);
+        for (int t = 301; t < 320; ++t) s.step(t, t + 1);
+        s.step(320, 330);
+        auto const whole = run_prefill(d, o);
+        auto const v = hold(d, s.r, o), w = hold(d, whole, o);
+        INFO(v.text() << "\n" << w.text());
+        CHECK(v.passed());
+        CHECK(w.passed());
     }
 }
 
@@ -68,20 +131,22 @@ TEMPLATE_LIST_TEST_CASE("the exact branch of logits that outgrow the first block
     }
 }
 
-TEMPLATE_LIST_TEST_CASE("the exact branch of a row of a batch is that row alone", "[invariants][matrix_units]",
+TEMPLATE_LIST_TEST_CASE("a row of a batch is that row alone: blocks of 64", "[invariants][matrix_units]",
                         host_and_device)
 {
-    auto const o = exact_options();
-    data<TestType, spla::bfloat16> const d({3, 260, 260, 4, 2, 64, 64}, 6);
-    auto const all = run_prefill(d, o);
-    for (int b = 0; b < 3; ++b)
+    for (auto const& o : {exact_options(), both_options()})
     {
-        auto one = d;
-        one.size.batch = 1;
-        one.query = sequence(d.query, b), one.key = sequence(d.key, b), one.value = sequence(d.value, b);
-        auto const alone = run_prefill(one, o);
-        CHECK(same_bits(sequence(all.output, b), alone.output));
-        CHECK(same_bits(sequence(all.lse, b), alone.lse));
+        data<TestType, spla::bfloat16> const d({3, 260, 260, 4, 2, 64, 64}, 6);
+        auto const all = run_prefill(d, o);
+        for (int b = 0; b < 3; ++b)
+        {
+            auto one = d;
+            one.size.batch = 1;
+            one.query = sequence(d.query, b), one.key = sequence(d.key, b), one.value = sequence(d.value, b);
+            auto const alone = run_prefill(one, o);
+            CHECK(same_bits(sequence(all.output, b), alone.output));
+            CHECK(same_bits(sequence(all.lse, b), alone.lse));
+        }
     }
 }
 

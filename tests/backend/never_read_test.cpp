@@ -41,17 +41,17 @@ enum class kind
     appending_chunk ///< prefill of what it appends itself
 };
 
-/// Queries [first, length) of a cache with room for more, before and after the overwriting.
+/// The last 6 of `length` tokens ask, of a cache with room for more, before and after the overwriting.
 template <class Exec, class Element>
-void never_read(kind how, spla::options<> const& o)
+void never_read(kind how, spla::options<> const& o, int length = 300, int width = 16)
 {
-    int const length = 300, capacity = 320, count = 6, first = length - count;
+    int const capacity = length + 20, count = 6, first = length - count;
     auto const played = [&](bool spoil, spla::reference::lists const& chosen) {
-        data<Exec, Element> mine({1, count, capacity, 2, 1, 16, 16}, 5);
+        data<Exec, Element> mine({1, count, capacity, 2, 1, width, width}, 5);
         data<Exec, Element> seen = mine; // what the calls know of: `length` keys
         seen.size.keys = length;
         stepper<Exec, Element> s(seen, o);
-        for (int t = 0; t < first; t += 98) s.append(t, t + 98);
+        for (int t = 0; t < first; t += first / 3) s.append(t, t + first / 3);
         if (how != kind::appending_chunk) s.append(first, length);
         if (spoil) CHECK(poison_unread(mine, chosen, o, first, length) > 40);
         if (how == kind::decode)
@@ -93,4 +93,17 @@ TEMPLATE_LIST_TEST_CASE("unselected blocks and slots past the end are never read
                         host_and_device)
 {
     never_read_in_any_call<TestType, spla::bfloat16>();
+}
+
+// Sizes that matrix units take.
+TEMPLATE_LIST_TEST_CASE("unselected blocks and slots past the end are never read: blocks of 64",
+                        "[invariants][unread][matrix_units]", host_and_device)
+{
+    spla::options<> o;
+    o.local_blocks = 1, o.top_k = 2;
+    for (auto const how : {kind::chunk, kind::appending_chunk})
+    {
+        INFO("call " << static_cast<int>(how));
+        never_read<TestType, spla::bfloat16>(how, o, 600, 64);
+    }
 }

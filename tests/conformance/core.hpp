@@ -12,9 +12,9 @@
     how template void prefill_into(results<Exec, Element, Out> const&, data<Exec, Element> const&,                     \
                                    spla::options<> const&, Exec const&);                                               \
     how template void hold_selection(verdict&, data<Exec, Element> const&, results<Exec, Element, Out> const&,         \
-                                     spla::options<> const&);                                                          \
+                                     spla::options<> const&, spla::reference::matrix_rounding const&);                 \
     how template void hold_arithmetic(verdict&, data<Exec, Element> const&, results<Exec, Element, Out> const&,        \
-                                      spla::options<> const&, spla::reference::weight_rounding const&);
+                                      spla::options<> const&, spla::reference::matrix_rounding const&);
 
 #define SPLA_TEST_CORE(how, Exec, Element)                                                                             \
     how template struct data<Exec, Element>;                                                                           \

@@ -6,9 +6,9 @@
 
 namespace spla::reference
 {
-template selection select(sequence const&, options<> const&, summary_storage, double);
+template selection select(sequence const&, options<> const&, summary_storage, double, double);
 template attention attend(sequence const&, lists const&, options<> const&, double, double, matrix const&, matrix const&,
-                          weight_rounding const&);
+                          matrix_rounding const&);
 } // namespace spla::reference
 
 namespace spla_test

@@ -11,9 +11,9 @@
 namespace spla::reference
 {
 // The definitions for the core's options are compiled once, in verdict.cpp.
-extern template selection select(sequence const&, options<> const&, summary_storage, double);
+extern template selection select(sequence const&, options<> const&, summary_storage, double, double);
 extern template attention attend(sequence const&, lists const&, options<> const&, double, double, matrix const&,
-                                 matrix const&, weight_rounding const&);
+                                 matrix const&, matrix_rounding const&);
 } // namespace spla::reference
 
 namespace spla_test
@@ -78,51 +78,77 @@ constexpr double unit_roundoff()
 /// Branches, log-sum-exp and outputs against the definition for the lists that were used.
 template <class Exec, class Element, class Out, class Options>
 void hold_arithmetic(verdict& v, data<Exec, Element> const& d, results<Exec, Element, Out> const& r, Options const& o,
-                     spla::reference::weight_rounding const& weights = {})
+                     spla::reference::matrix_rounding const& lost)
 {
     double const u = unit_roundoff<spla::accumulator_t<Element>>(), u_out = unit_roundoff<Out>();
     double const smallest = std::is_same_v<Out, spla::float16> ? 0x1p-25 : 0.0;
     for (int b = 0; b < d.size.batch && d.size.queries > 0; ++b)
         hold_branches(v, heads_of(r, o, b),
                       spla::reference::attend(d.host_sequence(b), r.chosen(b), o, u, u_out,
-                                              d.matrix_of(d.sparse_weight), d.matrix_of(d.residual_weight), weights),
+                                              d.matrix_of(d.sparse_weight), d.matrix_of(d.residual_weight), lost),
                       smallest, "batch " + std::to_string(b));
 }
 
 /// The lists against the definition.
 template <class Exec, class Element, class Out, class Options>
-void hold_selection(verdict& v, data<Exec, Element> const& d, results<Exec, Element, Out> const& r, Options const& o)
+void hold_selection(verdict& v, data<Exec, Element> const& d, results<Exec, Element, Out> const& r, Options const& o,
+                    spla::reference::matrix_rounding const& lost)
 {
     auto const storage = spla::resolve(o.storage, spla::kind_of<Element>());
     for (int b = 0; b < d.size.batch && d.size.queries > 0; ++b)
     {
         auto const x = d.host_sequence(b);
         auto const chosen = r.chosen(b);
-        auto const truth = spla::reference::select(x, o, storage, 0x1p-24);
+        auto const truth = spla::reference::select(x, o, storage, 0x1p-24, lost.square);
         auto error = truth.score_error;
         if (chosen != truth.chosen && storage != spla::summary_storage::fp32)
-            error = spla::reference::select(x, o, spla::summary_storage::fp32, 0x1p-24).score_error;
+            error = spla::reference::select(x, o, spla::summary_storage::fp32, 0x1p-24, lost.square).score_error;
         hold_lists(v, chosen, truth, error, o.top_k, o.top_p);
     }
 }
 
-/// What prefill's kernel for this problem loses of its weights.
+/// What prefill's kernels for this problem lose of what their matrix units take.
 template <class Exec, class Element, class Options>
-spla::reference::weight_rounding weights_of(data<Exec, Element> const& d, Options const& o)
+spla::reference::matrix_rounding rounding_of(data<Exec, Element> const& d, Options const& o)
 {
-    using spla::reference::weight_rounding;
+    using spla::reference::matrix_rounding;
+    matrix_rounding lost;
     if constexpr (std::is_same_v<Element, spla::bfloat16> || std::is_same_v<Element, spla::float16>)
-        if (spla::plan_prefill(Exec(), d.problem(), o).matrix_units)
-            return std::is_same_v<Element, spla::float16> ? weight_rounding::float16() : weight_rounding::bfloat16();
-    return {};
+    {
+        auto const how = spla::plan_prefill(Exec(), d.problem(), o);
+        if (how.exact.matrix_units)
+            lost = std::is_same_v<Element, spla::float16> ? matrix_rounding::float16_weights()
+                                                          : matrix_rounding::bfloat16_weights();
+        // A state is rounded for kernels on matrix units whether or not this call runs on them.
+        auto const p = d.problem();
+        if (spla::backend::rounds_features<Exec, typename Options::feature_map_type>(p.element, p.residual_width(),
+                                                                                     p.value_dim, o.block))
+            lost.feature = 0x1p-9;
+        if (how.residual.matrix_units) lost.product = 0x1p-9, lost.state = 0x1p-16;
+        if (how.selection.matrix_units) lost.square = 0x1p-9;
+    }
+    return lost;
+}
+
+/// The same for what prefill's kernels lose.
+template <class Exec, class Element, class Out, class Options>
+void hold_selection(verdict& v, data<Exec, Element> const& d, results<Exec, Element, Out> const& r, Options const& o)
+{
+    hold_selection(v, d, r, o, rounding_of(d, o));
+}
+template <class Exec, class Element, class Out, class Options>
+void hold_arithmetic(verdict& v, data<Exec, Element> const& d, results<Exec, Element, Out> const& r, Options const& o)
+{
+    hold_arithmetic(v, d, r, o, rounding_of(d, o));
 }
 
 template <class Exec, class Element, class Out, class Options>
 verdict hold(data<Exec, Element> const& d, results<Exec, Element, Out> const& r, Options const& o)
 {
     verdict v;
-    hold_selection(v, d, r, o);
-    hold_arithmetic(v, d, r, o, weights_of(d, o));
+    auto const lost = rounding_of(d, o);
+    hold_selection(v, d, r, o, lost);
+    hold_arithmetic(v, d, r, o, lost);
     return v;
 }
 

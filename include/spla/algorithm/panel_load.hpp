@@ -163,10 +163,11 @@ KOKKOS_FUNCTION void load_transposed(Team const& team, int rows, int width, Row 
     load_transposed(team, rows, leading, width, row, to, leading, row, 0);
 }
 
-/// features[f][r] = phi of the r-th column of a transposed panel vectors[d][r]; both [*, leading].
+/// features[f][r] = phi of the r-th column of a transposed panel vectors[d][r]; both [*, leading]. rounds: to bf16, as
+/// kernels of matrix units have them; no state on a host asks for it.
 template <class T, class Team, class FeatureMap>
 KOKKOS_FUNCTION void apply_feature_map(Team const& team, FeatureMap const& phi, int columns, int width,
-                                       T const* vectors, T* features, int leading)
+                                       T const* vectors, T* features, int leading, [[maybe_unused]] bool rounds)
 {
     T* const from = const_cast<T*>(vectors);
     if constexpr (runs_on_host<space_of<Team>>)
@@ -181,6 +182,9 @@ KOKKOS_FUNCTION void apply_feature_map(Team const& team, FeatureMap const& phi, 
     {
         Kokkos::parallel_for(Kokkos::TeamVectorRange(team, columns), [&](int r) {
             phi.template operator()<T>(width, vector_of<T>{from + r, leading}, vector_of<T>{features + r, leading});
+            if constexpr (std::is_same_v<T, float>)
+                for (int f = 0; rounds && f < phi.features(width); ++f)
+                    features[f * leading + r] = static_cast<float>(bfloat16(features[f * leading + r]));
         });
         team.team_barrier();
     }

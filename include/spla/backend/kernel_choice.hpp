@@ -17,6 +17,9 @@ struct attention_call
     detail::list_tensor given, returned; ///< null where absent
     detail::list_tensor scratch_lists;
     accumulator_t<Element>* partials = nullptr;
+    accumulator_t<Element>* exact_rows = nullptr; ///< of one segment, between the branches' kernels
+    void* feature_memory = nullptr;
+    key_features features; ///< of all keys, once they are made
     problem sizes;
     plan how;
 };
@@ -35,7 +38,11 @@ void carve_workspace(attention_call<Element>& call, std::byte* base, options<Met
     l.stride[2] = capacity, l.stride[1] = capacity * p.key_heads, l.stride[0] = l.stride[1] * tiles;
     l.length_stride[2] = 1, l.length_stride[1] = p.key_heads, l.length_stride[0] = p.key_heads * tiles;
     l.capacity = std::min<std::int64_t>(o.top_k, capacity);
-    if (call.how.runs > 1) call.partials = reinterpret_cast<accumulator_t<Element>*>(base + call.how.list_bytes);
+    std::byte* const partials = base + call.how.list_bytes;
+    std::byte* const rows = partials + call.how.partial_bytes;
+    if (call.how.runs > 1) call.partials = reinterpret_cast<accumulator_t<Element>*>(partials);
+    if (call.how.exact_row_bytes > 0) call.exact_rows = reinterpret_cast<accumulator_t<Element>*>(rows);
+    if (call.how.feature_bytes > 0) call.feature_memory = rows + call.how.exact_row_bytes;
 }
 
 template <class State>
@@ -61,7 +68,9 @@ void make_lists(Exec const& exec, detail::tensor<Element const> const& query, de
     if (shape.resumes(s))
         portable::launch("spla::select::resume_list", exec, heads, 0,
                          portable::copy_list<Exec>{shared_list_of(state), list, 0, 0, shape.key_heads});
-    portable::select_lists<Metric>(exec, query, key, detail::summaries_of(state), shape, list);
+    detail::summary_tensor const summary = detail::summaries_of(state);
+    if (!select_on_matrix_units<Metric>(exec, query, summary, shape, list))
+        portable::select_lists<Metric>(exec, query, key, summary, shape, list);
     if (shape.share.kind == sharing_kind::first_query && s.keys > 0)
     {
         portable::launch(
@@ -69,6 +78,41 @@ void make_lists(Exec const& exec, detail::tensor<Element const> const& query, de
             portable::copy_list<Exec>{list, shared_list_of(state), shape.lists(s) - 1, 0, shape.key_heads});
         state.shared_tile = (s.keys - 1) / shape.bounds.tile;
     }
+}
+
+/// What the branches of one part of a call need, on matrix units. False, and nothing that counts done, where the
+/// portable kernel must do it.
+template <class FeatureMap, class Exec, class Element>
+bool attend_by_branches(Exec const& exec, attention_call<Element> const& call,
+                        detail::tensor<Element const> const& query, detail::tensor<Element const> const& residual_query,
+                        detail::list_tensor const& list, portable::linear_tensor<accumulator_t<Element>> const& state,
+                        portable::attention_outputs<Element> const& out, portable::attention_shape const& shape)
+{
+    using T = accumulator_t<Element>;
+    if (shape.exact && !call.how.exact.matrix_units) return false;
+    if (!shape.residual) return attend_on_matrix_units(exec, query, call.key, call.value, list, out, shape);
+    if (!call.how.residual.matrix_units) return false;
+    // The exact branch's rows wait for the residual's in full precision.
+    detail::tensor<T const> rows;
+    if (shape.exact)
+    {
+        portable::attention_outputs<Element> exact = out;
+        exact.output = {}, exact.residual = {};
+        if (out.output)
+        {
+            problem const& p = call.sizes;
+            std::int64_t const queries = shape.sequences.queries;
+            rows.data = call.exact_rows;
+            rows.stride[2] = p.value_dim, rows.stride[1] = p.value_dim * p.query_heads;
+            rows.stride[0] = rows.stride[1] * queries;
+            rows.extent[0] = p.batch, rows.extent[1] = queries;
+            rows.extent[2] = p.query_heads, rows.extent[3] = p.value_dim;
+            exact.sparse = {call.exact_rows, true, {rows.stride[0], rows.stride[1], rows.stride[2]}, {}};
+        }
+        if (!attend_on_matrix_units(exec, query, call.key, call.value, list, exact, shape)) return false;
+    }
+    return attend_residual_on_matrix_units<FeatureMap>(exec, residual_query, call.features, call.value, list, state,
+                                                       rows, out, shape);
 }
 
 /// Selection and both branches for queries [first, first + count) of the call, the last of which sits at keys - 1.
@@ -92,12 +136,6 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
         make_lists<Metric>(exec, query, call.key, state, selection, list);
     }
 
-    portable::attention_shape s = detail::attention_shape_of(p, o);
-    s.sequences = sequences;
-    if (call.how.matrix_units && exact && !residual &&
-        attend_on_matrix_units(exec, query, call.key, call.value, list, call.out.from_token(first), s))
-        return;
-
     portable::attention_kernel<Exec, FeatureMap, Element> kernel;
     kernel.query = query;
     kernel.key = call.key;
@@ -108,8 +146,12 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
     kernel.state = portable::linear_of<T>(state);
     kernel.out = call.out.from_token(first);
     kernel.phi = o.feature_map;
+    portable::attention_shape s = detail::attention_shape_of(p, o);
+    s.sequences = sequences;
     s.exact = exact;
     s.residual = residual;
+    if (attend_by_branches<FeatureMap>(exec, call, query, kernel.residual_query, list, kernel.state, kernel.out, s))
+        return;
     s.same_keys = call.residual_key.data == call.key.data && s.residual_width == s.width &&
                   std::equal(call.key.stride, call.key.stride + 3, call.residual_key.stride);
     s.tokens_per_item = call.how.tokens_per_item;

@@ -2,12 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "portable/attention_kernel.hpp"
+#include "portable/selection_kernel.hpp"
+#include "portable/statistics_kernel.hpp"
 
 #include <type_traits>
 
 #if defined(KOKKOS_ENABLE_CUDA) && defined(__NVCC__)
 #include "cuda/coverage.hpp"
 #include "cuda/exact_branch.hpp"
+#include "cuda/prefix_states.hpp"
+#include "cuda/residual_branch.hpp"
+#include "cuda/statistics_kernel.hpp"
 #define SPLA_HOPPER_KERNELS
 #endif
 
@@ -23,29 +28,161 @@ enum class branches
     residual
 };
 
-/// Why attention of these sizes runs on the portable kernel; null where the exact branch runs on Hopper's matrix units.
-template <class Exec, class Metric, class FeatureMap>
-char const* why_portable([[maybe_unused]] problem const& p, [[maybe_unused]] options<Metric, FeatureMap> const& o,
-                         [[maybe_unused]] bool decode, [[maybe_unused]] branches wanted)
+/// Features of keys, made once for a call: nothing where there are no kernels that read them.
+#if defined(SPLA_HOPPER_KERNELS)
+using key_features = cuda::feature_tensor;
+#else
+struct key_features
+{
+};
+#endif
+
+template <class Exec>
+inline constexpr bool is_cuda =
+#if defined(KOKKOS_ENABLE_CUDA)
+    std::is_same_v<Exec, Kokkos::Cuda>;
+#else
+    false;
+#endif
+#if defined(SPLA_HOPPER_KERNELS)
+template <class Exec, class Element>
+inline constexpr bool has_hopper = is_cuda<Exec> &&
+                                   (std::is_same_v<Element, bfloat16> || std::is_same_v<Element, float16>);
+#else
+template <class Exec, class Element>
+inline constexpr bool has_hopper = false;
+#endif
+
+/// Why a space has no tuned kernels at all; null where it has some.
+template <class Exec>
+constexpr char const* why_portable()
 {
     if (detail::runs_on_host<Exec>) return "host space";
-#if defined(KOKKOS_ENABLE_CUDA)
-    if constexpr (std::is_same_v<Exec, Kokkos::Cuda>)
-    {
-        if (decode || wanted != branches::exact)
-            return "of tuned kernels there is that of prefill's exact branch alone";
+    if (!is_cuda<Exec>) return "no tuned kernels for this device";
 #if defined(SPLA_HOPPER_KERNELS)
-        return cuda::why_not_hopper(Kokkos::device_id(), p, o);
+    return nullptr;
 #else
-        return "compiled without nvcc";
+    return "compiled without nvcc";
 #endif
-    }
-#endif
-    return "no tuned kernel for this device";
 }
 
-/// Runs the exact branch on matrix units. False, and nothing done, where there is no such kernel for the space or the
-/// element, or where a view is not aligned to 16 bytes: the portable kernel then does it.
+/// Why the stages of a call run on the portable kernels; null where they run on Hopper's matrix units.
+template <class Exec, class Metric>
+char const* why_portable_selection([[maybe_unused]] element_kind element,
+                                   [[maybe_unused]] portable::selection_shape const& shape,
+                                   [[maybe_unused]] detail::summary_tensor const& summary)
+{
+    if (char const* const why = why_portable<Exec>()) return why;
+#if defined(SPLA_HOPPER_KERNELS)
+    return cuda::why_no_selection<Metric>(Kokkos::device_id(), element, shape, summary);
+#else
+    return "";
+#endif
+}
+template <class Exec, class Metric, class FeatureMap>
+char const* why_portable_exact([[maybe_unused]] problem const& p, [[maybe_unused]] options<Metric, FeatureMap> const& o,
+                               [[maybe_unused]] bool decode)
+{
+    if (char const* const why = why_portable<Exec>()) return why;
+    if (decode) return "decode";
+#if defined(SPLA_HOPPER_KERNELS)
+    return cuda::why_no_exact_branch(Kokkos::device_id(), p, o);
+#else
+    return "";
+#endif
+}
+template <class Exec, class Metric, class FeatureMap>
+char const* why_portable_residual([[maybe_unused]] problem const& p,
+                                  [[maybe_unused]] options<Metric, FeatureMap> const& o, [[maybe_unused]] bool decode,
+                                  [[maybe_unused]] bool has_workspace)
+{
+    if (char const* const why = why_portable<Exec>()) return why;
+    if (decode) return "decode";
+    if (!has_workspace) return "a stage without a workspace for keys' features";
+#if defined(SPLA_HOPPER_KERNELS)
+    return cuda::why_no_residual_branch(Kokkos::device_id(), p, o);
+#else
+    return "";
+#endif
+}
+
+/// Does such a state hold features that were rounded to bf16?
+template <class Exec, class FeatureMap>
+bool rounds_features([[maybe_unused]] element_kind element, [[maybe_unused]] std::int64_t width,
+                     [[maybe_unused]] std::int64_t value_dim, [[maybe_unused]] std::int64_t block)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    if constexpr (is_cuda<Exec>)
+        return cuda::rounds_features<FeatureMap>(Kokkos::device_id(), element, width, value_dim, block);
+#endif
+    return false;
+}
+
+/// Summaries of blocks [first, first + count) of each sequence of a fixed batch.
+template <class Metric, class Exec, class Element>
+void make_statistics(Exec const& exec, detail::tensor<Element const> const& key, detail::summary_tensor const& summary,
+                     detail::sequence_table const& sequences, std::int64_t first, std::int64_t count, int block,
+                     int kept)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    if constexpr (has_hopper<Exec, Element> && cuda::has_statistics<Metric>)
+        if (block == cuda::block_tokens && !cuda::why_no_rows(summary.head_dim, 8) && cuda::can_map(key))
+            return cuda::make_statistics_on_cuda<Metric>(exec, key, summary, sequences.count, first, count, kept);
+#endif
+    portable::make_statistics<Metric>(exec, key, summary, sequences, {sequences.count, count}, sequences.count * count,
+                                      first, block, kept);
+}
+
+/// Bytes of the features of a call's keys.
+template <class FeatureMap>
+std::size_t feature_bytes([[maybe_unused]] problem const& p)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    std::int64_t const row = cuda::feature_halves<FeatureMap> *
+                             cuda::padded_width(static_cast<int>(p.residual_width()), static_cast<int>(p.value_dim));
+    return static_cast<std::size_t>(p.batch * p.keys * p.key_heads * row) * sizeof(bfloat16);
+#else
+    return 0;
+#endif
+}
+
+/// Features of all keys of a fixed batch into `to`, which has room for feature_bytes().
+template <class FeatureMap, class Exec, class Element>
+key_features make_features([[maybe_unused]] Exec const& exec, [[maybe_unused]] detail::tensor<Element const> const& key,
+                           [[maybe_unused]] problem const& p, [[maybe_unused]] void* to)
+{
+    key_features made;
+#if defined(SPLA_HOPPER_KERNELS)
+    if constexpr (is_cuda<Exec> && std::is_same_v<Element, bfloat16> && cuda::feature_halves < FeatureMap >> 0)
+    {
+        if (!cuda::can_map(key)) return made;
+        made.data = static_cast<bfloat16*>(to);
+        made.tokens = p.keys, made.heads = p.key_heads;
+        made.padded_width = cuda::padded_width(static_cast<int>(p.residual_width()), static_cast<int>(p.value_dim));
+        made.halves = cuda::feature_halves<FeatureMap>;
+        cuda::make_key_features<FeatureMap>(exec, key, made, p.batch, 0, p.keys);
+    }
+#endif
+    return made;
+}
+
+/// The following run their stage on matrix units. False, and nothing done, where a view is not aligned to 16 bytes, or
+/// there is no such kernel: the portable one then does it.
+template <class Metric, class Exec, class Element>
+bool select_on_matrix_units([[maybe_unused]] Exec const& exec,
+                            [[maybe_unused]] detail::tensor<Element const> const& query,
+                            [[maybe_unused]] detail::summary_tensor const& summary,
+                            [[maybe_unused]] portable::selection_shape const& shape,
+                            [[maybe_unused]] detail::list_tensor const& list)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    if constexpr (is_cuda<Exec> && std::is_same_v<Element, bfloat16> && cuda::scores_on_matrix_units<Metric>)
+        return !cuda::why_no_selection<Metric>(exec.cuda_device(), kind_of<Element>(), shape, summary) &&
+               cuda::select<Metric>(exec, query, summary, shape, list);
+#endif
+    return false;
+}
+
 template <class Exec, class Element>
 bool attend_on_matrix_units([[maybe_unused]] Exec const& exec,
                             [[maybe_unused]] detail::tensor<Element const> const& query,
@@ -56,9 +193,50 @@ bool attend_on_matrix_units([[maybe_unused]] Exec const& exec,
                             [[maybe_unused]] portable::attention_shape const& shape)
 {
 #if defined(SPLA_HOPPER_KERNELS)
-    if constexpr (std::is_same_v<Exec, Kokkos::Cuda> &&
-                  (std::is_same_v<Element, bfloat16> || std::is_same_v<Element, float16>))
-        return cuda::attend(exec, query, key, value, list, out, shape);
+    if constexpr (has_hopper<Exec, Element>) return cuda::attend(exec, query, key, value, list, out, shape);
+#endif
+    return false;
+}
+
+/// The residual branch, and its combination with the exact branch's finished rows.
+template <class FeatureMap, class Exec, class Element>
+bool attend_residual_on_matrix_units([[maybe_unused]] Exec const& exec,
+                                     [[maybe_unused]] detail::tensor<Element const> const& query,
+                                     [[maybe_unused]] key_features const& features,
+                                     [[maybe_unused]] detail::tensor<Element const> const& value,
+                                     [[maybe_unused]] detail::list_tensor const& list,
+                                     [[maybe_unused]] portable::linear_tensor<accumulator_t<Element>> const& state,
+                                     [[maybe_unused]] detail::tensor<accumulator_t<Element> const> const& exact,
+                                     [[maybe_unused]] portable::attention_outputs<Element> const& out,
+                                     [[maybe_unused]] portable::attention_shape const& shape)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    if constexpr (is_cuda<Exec> && std::is_same_v<Element, bfloat16> && cuda::feature_halves < FeatureMap >> 0)
+        return features.data && state.rounds_features &&
+               cuda::attend_residual<FeatureMap>(exec, query, features.as_tensor(shape.sequences.count), value, list,
+                                                 state, exact, out, shape);
+#endif
+    return false;
+}
+
+/// phi(K)^T V of the blocks that leave the window, into the state and its prefix states.
+template <class Exec, class Element, class State>
+bool enter_blocks_on_matrix_units([[maybe_unused]] Exec const& exec, [[maybe_unused]] key_features const* features,
+                                  [[maybe_unused]] detail::tensor<Element const> const& value,
+                                  [[maybe_unused]] State const& state)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    if constexpr (is_cuda<Exec> && std::is_same_v<Element, bfloat16>)
+    {
+        if (!features || !features->data || !state.rounds_features || !cuda::can_map(value)) return false;
+        auto const& layout = state.layout();
+        auto part = *features; // from the first block that enters on
+        part.data += state.prefix_first * layout.block * part.heads * part.row_numbers();
+        cuda::enter_blocks_on_hopper(exec, part, value, portable::linear_of<float>(state), layout.batch,
+                                     state.prefix_first, state.prefix_count, static_cast<int>(layout.residual_width),
+                                     static_cast<int>(layout.value_dim));
+        return true;
+    }
 #endif
     return false;
 }

@@ -83,10 +83,10 @@ sub_block_summary summarise(matrix const& keys, options<Metric, FeatureMap> cons
 }
 
 /// Log score a_b(q) of spec section 2; `error` returns a bound on what rounding (storage in `storage`, arithmetic with
-/// unit `unit`) may move it by.
+/// unit `unit`, squares of q with unit `square_unit`) may move it by.
 template <class Metric, class FeatureMap>
 double log_score(vector const& q, std::vector<sub_block_summary> const& block, double s,
-                 options<Metric, FeatureMap> const&, double unit, double stored_unit, double& error)
+                 options<Metric, FeatureMap> const&, double unit, double stored_unit, double square_unit, double& error)
 {
     double const infinity = std::numeric_limits<double>::infinity();
     std::vector<double> parts;
@@ -99,7 +99,8 @@ double log_score(vector const& q, std::vector<sub_block_summary> const& block, d
         double const mean_error = s * (growth + stored_unit) * q.cwiseAbs().dot(sub.mean.cwiseAbs()) +
                                   s * stored_unit * q.cwiseAbs().sum() * sub.mean.cwiseAbs().maxCoeff();
         double const v_error =
-            s * s * (2 * growth + 4 * stored_unit) * q.cwiseAbs().dot(sub.covariance.cwiseAbs() * q.cwiseAbs()) +
+            s * s * (2 * growth + 4 * stored_unit + square_unit) *
+                q.cwiseAbs().dot(sub.covariance.cwiseAbs() * q.cwiseAbs()) +
             2 * s * s * stored_unit * q.cwiseAbs().sum() * q.cwiseAbs().sum() * sub.covariance.cwiseAbs().maxCoeff();
         bool const taylor = Metric::expansion == expansion_kind::taylor;
         parts.push_back(std::log(sub.others) + mean + (taylor ? std::log(1 + v / 2) : v / 2));
@@ -130,7 +131,8 @@ struct selection
 
 /// Spec section 2, steps (1) to (3).
 template <class Metric, class FeatureMap>
-selection select(sequence const& x, options<Metric, FeatureMap> const& o, summary_storage storage, double unit)
+selection select(sequence const& x, options<Metric, FeatureMap> const& o, summary_storage storage, double unit,
+                 double square_unit = 0)
 {
     double const s = scale_of(x, o);
     int const blocks = static_cast<int>(x.keys() / o.block);
@@ -185,7 +187,8 @@ selection select(sequence const& x, options<Metric, FeatureMap> const& o, summar
                                      (x.key[h].middleRows(b * o.block, o.block).cwiseAbs() * q.cwiseAbs()).maxCoeff();
                         }
                         else
-                            a[b - first] = log_score(q, summary[h][b], s, o, unit, storage_unit(storage), error);
+                            a[b - first] =
+                                log_score(q, summary[h][b], s, o, unit, storage_unit(storage), square_unit, error);
                         worst = std::max(worst, error);
                     }
                     double largest = -std::numeric_limits<double>::infinity(), total = 0;

@@ -41,20 +41,25 @@ inline double sum_growth(double n, double u)
     return (std::min(n, 6 * std::sqrt(n)) + 16) * u;
 }
 
-/// What a kernel loses of a softmax weight (at most 1) before it meets its value: none, or what its matrix unit takes.
-struct weight_rounding
+/// What kernels lose of numbers that their matrix units take in 16 bits, beyond the rounding of sums: relative errors,
+/// zero where nothing is lost.
+struct matrix_rounding
 {
-    double relative = 0, smallest = 0; ///< smallest: absolute, where weights are subnormal
+    double weight = 0;          ///< of a softmax weight (at most 1) before it meets its value
+    double smallest_weight = 0; ///< the same, absolute, where weights are subnormal
+    double feature = 0;         ///< of phi, the same in the state and in what is subtracted
+    double product = 0;         ///< of phi(q) phi(k) before it meets its value, in what is subtracted alone
+    double state = 0;           ///< of the state as it is read
+    double square = 0;          ///< of q_d^2 before it meets a variance
 
-    static constexpr weight_rounding bfloat16() { return {0x1p-8, 0}; }
-    static constexpr weight_rounding float16() { return {0x1p-11, 0x1p-25}; }
+    static constexpr matrix_rounding bfloat16_weights() { return {.weight = 0x1p-8}; }
+    static constexpr matrix_rounding float16_weights() { return {.weight = 0x1p-11, .smallest_weight = 0x1p-25}; }
 };
 
 /// Spec sections 3 to 5 for given lists. u is the kernel's unit roundoff, u_out that of the stored outputs.
 template <class Metric, class FeatureMap>
 attention attend(sequence const& x, lists const& chosen, options<Metric, FeatureMap> const& o, double u, double u_out,
-                 matrix const& sparse_weight = {}, matrix const& residual_weight = {},
-                 weight_rounding const& weights = {})
+                 matrix const& sparse_weight = {}, matrix const& residual_weight = {}, matrix_rounding const& lost = {})
 {
     attention a;
     double const s = scale_of(x, o);
@@ -110,13 +115,14 @@ attention attend(sequence const& x, lists const& chosen, options<Metric, Feature
                 values += value.row(seen[n]).cwiseAbs().transpose();
             }
             double const relative =
-                std::expm1(2 * logit_error) + 2 * sum_growth(static_cast<double>(seen.size()), u) + weights.relative;
-            sparse_bound.row(i) = relative * magnitude.transpose() + weights.smallest * values.transpose() +
+                std::expm1(2 * logit_error) + 2 * sum_growth(static_cast<double>(seen.size()), u) + lost.weight;
+            sparse_bound.row(i) = relative * magnitude.transpose() + lost.smallest_weight * values.transpose() +
                                   u_out * sparse.row(i).cwiseAbs();
             lse_bound[i] = logit_error + sum_growth(static_cast<double>(seen.size()), u) + 4 * u * std::abs(lse[i]);
 
             // The residual by its definition: the competing blocks that are not selected, key by key.
-            vector all = vector::Zero(dv);
+            vector all = vector::Zero(dv), rest = all; // magnitudes: of all, of those that are left
+            double rest_magnitude = 0;
             double denominator = 0, denominator_magnitude = 0, keys = 0;
             bool everything = true;
             for (int b = first; b < end; ++b)
@@ -129,17 +135,21 @@ attention attend(sequence const& x, lists const& chosen, options<Metric, Feature
                     ++keys;
                     if (selected(b)) continue;
                     everything = false;
+                    rest += size * value.row(j).cwiseAbs().transpose();
+                    rest_magnitude += size;
                     residual.row(i) += product * value.row(j);
                     denominator += product;
                 }
             // Products over the features, then the sum over all competing keys and that over the selected, which is no
             // larger: the subtraction cannot do better.
             double const growth = sum_growth(static_cast<double>(phi_q.cols()), u) + 2 * sum_growth(keys, u);
-            vector bound = growth * all;
+            // One rounding of phi serves both sums: what is lost of the selected cancels (spec section 4).
+            double const features = 2 * lost.feature + lost.feature * lost.feature;
+            vector bound = (growth + lost.state) * all + features * rest + lost.product * (all - rest);
             if (o.normalised && !everything)
             {
-                double const error =
-                    (growth + 128 * u) * denominator_magnitude; // room for the bound by which a kernel decides
+                // With room for the bound by which a kernel decides. Denominators meet no value, and lose no product.
+                double const error = (growth + 128 * u) * denominator_magnitude + features * rest_magnitude;
                 if (std::abs(denominator) > error)
                 {
                     residual.row(i) /= denominator;

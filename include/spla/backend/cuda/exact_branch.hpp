@@ -3,11 +3,8 @@
 #pragma once
 #include "coverage.hpp"
 #include "exact_kernel.hpp"
+#include "launch.hpp"
 #include "tensor_map.hpp"
-
-#include <algorithm>
-#include <stdexcept>
-#include <string>
 
 /// From a checked call to the exact branch on Hopper.
 namespace spla::cuda
@@ -23,30 +20,15 @@ bool can_store(detail::output_tensor<Element> const& t)
     return fits;
 }
 
-inline void require_success(cudaError_t result, char const* what)
-{
-    if (result == cudaSuccess) return;
-    throw std::runtime_error(std::string("spla: ") + what + ": " + cudaGetErrorString(result));
-}
-
 template <class Element, int Width>
 void launch_exact(Kokkos::Cuda const& exec, exact_arguments<Element> const& a)
 {
-    on_device const here(exec.cuda_device());
     constexpr int bytes = sizeof(exact_memory<Width>) + 1024; // room to align
-    auto* const kernel = exact_kernel<Element, Width>;
-    require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-                    "shared memory of the exact branch");
-    int multiprocessors = 1;
-    cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, exec.cuda_device());
-    int const items = a.shape.most_tiles * a.shape.key_heads;
-    int const blocks = std::min(items, multiprocessors);
-    kernel<<<blocks, 384, bytes, exec.cuda_stream()>>>(a);
-    require_success(cudaGetLastError(), "launch of the exact branch");
+    launch_blocks("exact branch", exec, exact_kernel<Element, Width>, a.shape.most_tiles * a.shape.key_heads, bytes, a);
 }
 
-/// The exact branch of a call that why_not_hopper() has nothing against. False, and nothing done, where a view cannot
-/// be copied by 16 bytes.
+/// The exact branch of a call that why_no_exact_branch() has nothing against. False, and nothing done, where a view
+/// cannot be copied by 16 bytes.
 template <class Element>
 bool attend(Kokkos::Cuda const& exec, detail::tensor<Element const> const& query,
             detail::tensor<Element const> const& key, detail::tensor<Element const> const& value,
@@ -57,8 +39,7 @@ bool attend(Kokkos::Cuda const& exec, detail::tensor<Element const> const& query
         out.sparse = out.output; // sparse_only: the branch is the output
     else if (out.output)
         return false; // two outputs
-    if (exec.cuda_device() != Kokkos::device_id() && !has_hopper_code(exec.cuda_device())) return false;
-    if (!can_map(query) || !can_map(key) || !can_map(value) || !can_store(out.sparse)) return false;
+    if (!runs_here(exec) || !can_map(query) || !can_map(key) || !can_map(value) || !can_store(out.sparse)) return false;
     exact_arguments<Element> a{};
     a.shape.group = shape.group;
     a.shape.tokens = tile_rows / shape.group;

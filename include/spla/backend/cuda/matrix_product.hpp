@@ -99,7 +99,7 @@ struct product;
 #define SPLA_NUMBERS_64                                                                                                \
     SPLA_NUMBERS_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "               \
                     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define SPLA_PRODUCT(Element, type, columns, count, r0, r1, r2, r3, r4)                                                \
+#define SPLA_PRODUCT(Element, type, columns, count, r0, r1, r2, r3, r4, r5)                                            \
     template <>                                                                                                        \
     struct product<Element, columns>                                                                                   \
     {                                                                                                                  \
@@ -113,6 +113,16 @@ struct product;
                          : SPLA_ACCUMULATORS_##count                                                                   \
                          : "l"(a), "l"(b), "r"(static_cast<int>(add)));                                                \
         }                                                                                                              \
+        /** A in registers, B^T in panels along the product's direction. */                                            \
+        __device__ static void registers_by_rows(float (&d)[count], std::uint32_t const* a, std::uint64_t b, bool add) \
+        {                                                                                                              \
+            asm volatile("{\n.reg .pred more;\nsetp.ne.b32 more, %" #r5 ", 0;\n"                                       \
+                         "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " "                     \
+                         "{" SPLA_NUMBERS_##count "}, {%" #r0 ", %" #r1 ", %" #r2 ", %" #r3 "}, %" #r4                 \
+                                                  ", more, 1, 1, 0;\n}\n"                                              \
+                         : SPLA_ACCUMULATORS_##count                                                                   \
+                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));            \
+        }                                                                                                              \
         /** d += A B: A in registers, B in panels whose rows are the product's direction. */                           \
         __device__ static void registers_by_columns(float (&d)[count], std::uint32_t const* a, std::uint64_t b)        \
         {                                                                                                              \
@@ -123,10 +133,10 @@ struct product;
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                        \
         }                                                                                                              \
     };
-SPLA_PRODUCT(bfloat16, "bf16", 64, 32, 32, 33, 34, 35, 36)
-SPLA_PRODUCT(bfloat16, "bf16", 128, 64, 64, 65, 66, 67, 68)
-SPLA_PRODUCT(float16, "f16", 64, 32, 32, 33, 34, 35, 36)
-SPLA_PRODUCT(float16, "f16", 128, 64, 64, 65, 66, 67, 68)
+SPLA_PRODUCT(bfloat16, "bf16", 64, 32, 32, 33, 34, 35, 36, 37)
+SPLA_PRODUCT(bfloat16, "bf16", 128, 64, 64, 65, 66, 67, 68, 69)
+SPLA_PRODUCT(float16, "f16", 64, 32, 32, 33, 34, 35, 36, 37)
+SPLA_PRODUCT(float16, "f16", 128, 64, 64, 65, 66, 67, 68, 69)
 #undef SPLA_PRODUCT
 #undef SPLA_NUMBERS_64
 #undef SPLA_NUMBERS_32

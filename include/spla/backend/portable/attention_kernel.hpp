@@ -65,7 +65,7 @@ private:
             // phi of the rows through transposed panels (one vector a lane), then rows again.
             int const lead = static_cast<int>(detail::padded<Exec, T>(rows));
             detail::load_transposed(team, rows, shape.residual_width, row_of(residual_query), m.keys, lead);
-            detail::apply_feature_map(team, phi, lead, shape.residual_width, m.keys, m.key_features, lead);
+            detail::apply_feature_map(team, phi, lead, shape.residual_width, m.keys, m.key_features, lead, false);
             Kokkos::parallel_for(Kokkos::TeamThreadRange(team, rows), [&](int r) {
                 Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, shape.features), [&](int f) {
                     m.query_features[static_cast<std::int64_t>(r) * shape.features + f] = m.key_features[f * lead + r];
@@ -211,7 +211,8 @@ private:
         if (subtract + add == 0) return;
         if (!(shape.same_keys && shape.exact && attend > 0)) // else they are loaded already
             this->load_keys(team, m, residual_key, shape.residual_width, s, head, b, keys);
-        detail::apply_feature_map(team, phi, leading(), shape.residual_width, m.keys, m.key_features, leading());
+        detail::apply_feature_map(team, phi, leading(), shape.residual_width, m.keys, m.key_features, leading(),
+                                  this->state.rounds_features);
         int const rows = tokens * shape.group;
         // State form pays where every row of a large tile selected the block: F Dv / (F + Dv) rows (spec section 4).
         if (shape.runs_of(s) == 1 && subtract == rows &&

@@ -75,7 +75,7 @@ struct attention_token : attention_tile<Exec, FeatureMap, Element>
                 {
                     ask(stripe / 4);
                     detail::apply_feature_map(team, this->phi, pack, shape.residual_width, m.keys + c,
-                                              m.key_features + c, columns);
+                                              m.key_features + c, columns, this->state.rounds_features);
                 }
                 multiply(m.query_features, shape.features, m.key_features, m.products);
             }

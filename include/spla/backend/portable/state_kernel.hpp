@@ -27,6 +27,7 @@ struct linear_tensor
     T *running = nullptr, *running_normaliser = nullptr, *prefix = nullptr, *prefix_normaliser = nullptr;
     std::int64_t key_heads = 1, features = 0, leading = 0;
     bool normalised = false;
+    bool rounds_features = false;  ///< phi of keys, to bf16
     std::int64_t state_end = 0;    ///< of a fixed batch: first block not yet in the running states
     std::int64_t prefix_first = 0; ///< of a fixed batch: its first prefix state is that of the blocks before this one
     detail::item_table prefixes;   ///< prefix states
@@ -88,6 +89,7 @@ linear_tensor<T> linear_of(State const& state)
     t.features = l.features;
     t.leading = l.padded_value_dim();
     t.normalised = l.normalised;
+    t.rounds_features = state.rounds_features;
     t.state_end = state.state_end;
     t.prefix_first = state.prefix_first;
     t.prefixes = {l.batch, l.slots};
@@ -139,7 +141,7 @@ struct block_state_kernel
         int const features = static_cast<int>(state.features);
         int const columns = static_cast<int>(state.leading);
         detail::load_transposed(team, block, width, key.rows(s.number, token, head), m.keys, leading);
-        detail::apply_feature_map(team, phi, leading, width, m.keys, m.features, leading);
+        detail::apply_feature_map(team, phi, leading, width, m.keys, m.features, leading, state.rounds_features);
         detail::load_panel(team, block, value_dim, value.rows(s.number, token, head), T(1), m.values, columns);
         std::int64_t const number = state.prefix_number(s, place.item) + head;
         T* const to = state.prefix + number * features * columns;

@@ -1,0 +1,47 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "device.hpp"
+
+#include <Kokkos_Core.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+/// Launches of Hopper's kernels: blocks of 384 threads, one a multiprocessor, that take their items in turn.
+namespace spla::cuda
+{
+
+inline constexpr std::int64_t most_shared_bytes = 232448; ///< of one block of threads on a Hopper
+
+inline void require_success(cudaError_t result, char const* doing, char const* kernel)
+{
+    if (result == cudaSuccess) return;
+    throw std::runtime_error(std::string("spla: ") + doing + " of the " + kernel + ": " + cudaGetErrorString(result));
+}
+
+/// The default device was looked at when the call was planned; another is looked at here.
+inline bool runs_here(Kokkos::Cuda const& exec)
+{
+    return exec.cuda_device() == Kokkos::device_id() || has_hopper_code(exec.cuda_device());
+}
+
+template <class Arguments>
+void launch_blocks(char const* name, Kokkos::Cuda const& exec, void (*kernel)(Arguments), std::int64_t items,
+                   std::int64_t shared_bytes, std::remove_const_t<Arguments> const& arguments)
+{
+    if (items <= 0) return;
+    on_device const here(exec.cuda_device());
+    int const bytes = static_cast<int>(shared_bytes);
+    require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory",
+                    name);
+    int multiprocessors = 1;
+    cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, exec.cuda_device());
+    int const blocks = static_cast<int>(std::min<std::int64_t>(items, multiprocessors));
+    kernel<<<blocks, 384, bytes, exec.cuda_stream()>>>(arguments);
+    require_success(cudaGetLastError(), "launch", name);
+}
+
+} // namespace spla::cuda

@@ -1,0 +1,74 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "key_features.hpp"
+#include "launch.hpp"
+#include "state_walk.hpp"
+#include "tensor_map.hpp"
+
+/// Blocks that enter the linear state on Hopper (spec section 4): a block of threads carries a slice of a running state
+/// over the blocks, and leaves the state before each.
+namespace spla::cuda
+{
+
+/// A warpgroup that multiplies, a warp that loads, one for the normaliser.
+inline constexpr int state_threads = 192;
+
+template <class Arguments>
+__global__ __launch_bounds__(state_threads, 2) void state_kernel(__grid_constant__ Arguments const a)
+{
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    extern __shared__ unsigned char raw[];
+    state_memory& m = *reinterpret_cast<state_memory*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
+    state_slice const slice(a);
+    bool const normalises = a.state.normalised && slice.column == 0;
+    if (threadIdx.x == 0)
+    {
+        for (int i = 0; i < state_memory::stages; ++i) m.full[i].init(1), m.free[i].init(normalises ? 5 : 4);
+        fence_barrier_init();
+    }
+    __syncthreads();
+    if (threadIdx.x < 128)
+        carry_state(a, m, slice);
+    else if (threadIdx.x < 160)
+    {
+        if (threadIdx.x == 128) load_state_blocks(a, m, slice);
+    }
+    else if (normalises)
+        carry_normaliser(a, m, slice);
+#endif
+}
+
+/// Adds blocks [first_block, first_block + blocks) of every sequence of a fixed batch to the running states, and leaves
+/// the state before each in prefix states 0, 1 ... of the sequence: bit for bit the same however many calls the blocks
+/// come in. Features (of keys `width` wide) are of the same blocks alone: their token 0 is the first of first_block.
+/// Values may lie in pages, as can_map() wants them, at most 128 wide and a multiple of 8.
+inline void enter_blocks_on_hopper(Kokkos::Cuda const& exec, feature_tensor const& features,
+                                   detail::tensor<bfloat16 const> const& value,
+                                   portable::linear_tensor<float> const& state, std::int64_t sequences,
+                                   std::int64_t first_block, std::int64_t blocks, int width, int value_dim)
+{
+    if (sequences <= 0 || blocks <= 0) return;
+    on_device const here(exec.cuda_device());
+    detail::tensor<bfloat16 const> values = value;
+    values.extent[3] = value_dim; // columns behind arrive as zeros
+    state_arguments a{};
+    a.features = make_tensor_map<bfloat16>(features.as_tensor(sequences), 1, block_tokens);
+    a.value = make_tensor_map<bfloat16>(values, 1, block_tokens);
+    a.value_map = value.map;
+    a.state = state;
+    a.first_block = first_block;
+    a.blocks = static_cast<int>(blocks);
+    a.width = width;
+    a.padded_width = features.padded_width, a.halves = features.halves;
+    a.column_tiles = static_cast<int>((state.leading + state_tile - 1) / state_tile);
+    int const tiles = features.row_numbers() / state_tile * a.column_tiles;
+    constexpr int bytes = sizeof(state_memory) + 1024; // room to align
+    auto* const kernel = state_kernel<state_arguments>;
+    require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory",
+                    "prefix states");
+    kernel<<<static_cast<unsigned>(sequences * state.key_heads * tiles), state_threads, bytes, exec.cuda_stream()>>>(a);
+    require_success(cudaGetLastError(), "launch", "prefix states");
+}
+
+} // namespace spla::cuda

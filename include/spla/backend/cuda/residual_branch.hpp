@@ -1,0 +1,80 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "exact_branch.hpp"
+#include "residual_kernel.hpp"
+
+/// From a checked call to the residual branch on Hopper.
+namespace spla::cuda
+{
+
+template <class FeatureMap, int Width, bool Normalised>
+void launch_residual(Kokkos::Cuda const& exec, residual_arguments const& a)
+{
+    constexpr int bytes = sizeof(residual_memory<feature_halves<FeatureMap>, Width>) + 1024; // room to align
+    static_assert(bytes <= most_shared_bytes);
+    launch_blocks("residual branch", exec, residual_kernel<FeatureMap, Width, Normalised>,
+                  static_cast<std::int64_t>(a.shape.tiles.most_tiles) * a.shape.tiles.key_heads, bytes, a);
+}
+
+/// May rows be read two numbers at a time?
+inline bool can_read_pairs(detail::tensor<float const> const& t)
+{
+    bool fits = reinterpret_cast<std::uintptr_t>(t.data) % 8 == 0;
+    for (int i = 0; i < 3; ++i) fits = fits && (t.extent[i] <= 1 || t.stride[i] % 2 == 0);
+    return fits;
+}
+
+/// The residual branch of a call that why_no_residual_branch() has nothing against, and its combination with the exact
+/// branch's finished rows. False, and nothing done, where a view cannot be copied by 16 bytes, or lists lie very far
+/// apart. key_features: phi of the residual branch's keys, [batch, token, key_head, halves x padded_width()], of all
+/// blocks that compete for any query. exact: rows that `out.output` is made of; absent where that is.
+template <class FeatureMap>
+bool attend_residual(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& query,
+                     detail::tensor<bfloat16 const> const& key_features, detail::tensor<bfloat16 const> const& value,
+                     detail::list_tensor const& list, portable::linear_tensor<float> const& state,
+                     detail::tensor<float const> const& exact, portable::attention_outputs<bfloat16> const& out,
+                     portable::attention_shape const& shape)
+{
+    static_assert(feature_halves<FeatureMap> > 0, "spla: no features on matrix units for a map of one's own");
+    if (!runs_here(exec) || !can_map(query) || !can_map(key_features) || !can_map(value)) return false;
+    if (!can_store(out.residual) || !can_store(out.output) || !can_store(out.sparse)) return false;
+    if (list && list.stride[1] > (1 << 23)) return false; // an int finds the lists of a tile's tokens
+    if (out.output && (!exact || !can_read_pairs(exact))) return false;
+    residual_arguments a{};
+    a.features = make_tensor_map<bfloat16>(key_features, 1, block_tokens);
+    a.value = make_tensor_map<bfloat16>(value, 1, block_tokens);
+    a.features_map = key_features.map, a.value_map = value.map;
+    a.query = query;
+    a.list = list;
+    a.state = state;
+    a.exact = exact;
+    a.out = out;
+    a.shape.width = shape.residual_width;
+    a.shape.direct = shape.mode == residual_mode::direct;
+    exact_shape& tiles = a.shape.tiles;
+    tiles.group = shape.group;
+    tiles.tokens = tile_rows / shape.group;
+    tiles.sequences = shape.sequences;
+    std::int64_t const each =
+        tile_count(shape.sequences.queries, shape.sequences.keys, tiles.tokens); // of a fixed batch
+    tiles.items = {shape.sequences.count, each};
+    tiles.most_tiles = static_cast<int>(shape.sequences.count * each);
+    tiles.key_heads = static_cast<int>(shape.key_heads);
+    tiles.value_dim = shape.value_dim;
+    tiles.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
+                    static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
+    auto const launch = [&]<int Width>() {
+        if (shape.normalised)
+            launch_residual<FeatureMap, Width, true>(exec, a);
+        else
+            launch_residual<FeatureMap, Width, false>(exec, a);
+    };
+    if (padded_width(shape.residual_width, shape.value_dim) == 64)
+        launch.template operator()<64>();
+    else
+        launch.template operator()<128>();
+    return true;
+}
+
+} // namespace spla::cuda

@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "exact_shape.hpp"
+#include "query_features.hpp"
+
+/// Sizes of the residual branch on Hopper, and what a block of threads keeps in shared memory.
+namespace spla::cuda
+{
+
+inline constexpr int chunk_features = 64; ///< rows of a state that are read at once
+inline constexpr int chunk_spacing = 4;   ///< key blocks from one such chunk to the next, so that it can be made ready
+
+/// Width to which keys' features are padded with zeros, half by half.
+constexpr int padded_width(int width, int value_dim)
+{
+    return width <= 64 && value_dim <= 64 ? 64 : 128;
+}
+
+/// One launch: the tiles are those of the exact branch.
+struct residual_shape
+{
+    exact_shape tiles;
+    int width;   ///< of queries; features are that many, or two halves of that many
+    bool direct; ///< what is not selected is summed, instead of what is selected subtracted
+};
+
+struct residual_arguments
+{
+    CUtensorMap features, value; ///< phi of the keys [batch, token, head, halves x padded width]; values
+    detail::token_map features_map, value_map;
+    detail::tensor<bfloat16 const> query;
+    detail::list_tensor list;
+    portable::linear_tensor<float> state;
+    detail::tensor<float const> exact; ///< finished rows of the exact branch, where there is an output of both
+    portable::attention_outputs<bfloat16> out;
+    residual_shape shape;
+};
+
+/// A tile as its warps see it.
+struct residual_tile
+{
+    tile_place place;
+    std::uint32_t idle[4]; ///< bit t % 32 of word t / 32: token t has no residual
+    int state_end;         ///< the tile's state is that of the blocks before this one
+    bool reads_state;
+    bool visits; ///< any block
+    bool fine;   ///< products are not rounded to 16 bits: most of what competes is selected
+};
+
+/// Whom a key block concerns, as the walk found it.
+struct block_note
+{
+    std::uint32_t tokens[4]; ///< bit t % 32 of word t / 32: token t
+    float sign;              ///< 1: what it adds is added to them; -1: subtracted
+    int visits[2];           ///< is any token in the first, in the second warpgroup?
+    int last;                ///< of the tile
+};
+
+/// Chunks of a state that are not all zeros.
+inline __device__ int chunks_to_a_half(residual_shape const& shape)
+{
+    return (shape.width + chunk_features - 1) / chunk_features;
+}
+
+/// Shared memory of one block of threads.
+template <int Halves, int Width>
+struct residual_memory
+{
+    static constexpr int panels = Width / panel_width;
+    static constexpr int feature_panels = Halves * panels;
+    static constexpr int feature_stages = feature_panels == 4 ? 3 : 4;
+    static constexpr int value_stages = 4;
+    static constexpr int tiles = 2;
+
+    std::uint16_t features[feature_stages][feature_panels][block_tokens][panel_width];
+    std::uint16_t value[value_stages][panels][block_tokens][panel_width];
+    std::uint16_t state[2][panels][chunk_features][panel_width]; ///< a chunk's upper and lower halves
+    float raw_state[chunk_features * Width];                     ///< the next chunk
+    block_note note[feature_stages];
+    residual_tile tile[tiles];
+    int steps; ///< loaded for all tiles before the next
+    barrier tile_full[tiles], tile_free[tiles];
+    barrier features_full[feature_stages], features_free[feature_stages];
+    barrier value_full[value_stages], value_free[value_stages];
+    barrier state_full, state_free, raw_state_full;
+};
+
+} // namespace spla::cuda

@@ -1,0 +1,95 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "launch.hpp"
+#include "selection_kernel.hpp"
+#include "tensor_map.hpp"
+
+#include <algorithm>
+
+/// From a checked call to the selection on Hopper.
+namespace spla::cuda
+{
+
+/// Shares shared memory out between summaries on their way and candidates. False where it does not suffice.
+template <int Width>
+bool fit(selection_sizes& s)
+{
+    constexpr int most_candidates = 256, enough_places = 6;
+    int const least = (s.top_k + 2 * panel_blocks + 31) / 32 * 32;
+    int const vectors = 3; // of one part, there at once
+    for (s.candidates = std::max(least, most_candidates); s.candidates >= least; s.candidates -= 32)
+        for (s.places = most_vector_places; s.places >= enough_places; --s.places)
+            if (selection_memory<Width>::bytes(s) <= most_shared_bytes) return s.candidates < 1024;
+    s.candidates = least;
+    for (s.places = enough_places; s.places >= vectors; --s.places)
+        if (selection_memory<Width>::bytes(s) <= most_shared_bytes) return s.candidates < 1024;
+    return false;
+}
+
+inline selection_sizes selection_sizes_of(portable::selection_shape const& shape, int sub_blocks, int vectors)
+{
+    selection_sizes s{};
+    detail::sequence const one = shape.sequences[0]; // all are alike
+    s.sequences = shape.sequences;
+    s.key_heads = static_cast<int>(shape.key_heads), s.group = shape.group, s.width = shape.width;
+    s.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
+                static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
+    s.sums_tile = shape.share.kind == sharing_kind::tile_sum;
+    s.score_every = s.sums_tile ? shape.share.score_every : 1;
+    s.skipped = shape.resumes(one);
+    s.lists = static_cast<int>(shape.lists(one)) - s.skipped;
+    int const queries = s.sums_tile ? static_cast<int>(ceil_divide(s.bounds.tile, s.score_every)) : 1;
+    s.rows_per_list = queries * s.group;
+    s.lists_each = std::clamp(score_rows_each / s.rows_per_list, 1, most_lists_each);
+    s.chunks = static_cast<int>(ceil_divide(s.rows_per_list, score_rows_each));
+    s.items = static_cast<int>(ceil_divide(s.lists, scoring_groups * s.lists_each));
+    s.top_k = shape.top_k, s.top_p = shape.top_p, s.cuts = shape.top_p < 1.0;
+    s.sub_blocks = sub_blocks, s.kept = shape.kept, s.vectors_of_block = sub_blocks * vectors;
+    s.scale = static_cast<float>(shape.scale * 1.4426950408889634); // exp2 in place of exp
+    s.half_square = static_cast<float>(shape.scale * shape.scale / 2);
+    s.others = static_cast<float>(s.bounds.block / sub_blocks - s.kept);
+    s.most_blocks = static_cast<int>(ceil_divide(shape.most_blocks, panel_blocks) * panel_blocks);
+    return s;
+}
+
+template <class Metric, int Width>
+void launch_selection(Kokkos::Cuda const& exec, selection_arguments const& a)
+{
+    int const items = static_cast<int>(a.sizes.sequences.count) * a.sizes.items * a.sizes.key_heads;
+    launch_blocks("selection", exec, selection_kernel<Metric, Width>, items, selection_memory<Width>::bytes(a.sizes),
+                  a);
+}
+
+/// Lists of a call that why_no_selection() has nothing against. False, and nothing done, where queries cannot be read
+/// by 16 bytes.
+template <class Metric>
+bool select(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& query,
+            detail::summary_tensor const& summary, portable::selection_shape const& shape,
+            detail::list_tensor const& list)
+{
+    if (!can_map(query) || !runs_here(exec)) return false;
+    selection_arguments a{};
+    a.sizes = selection_sizes_of(shape, summary.sub_blocks, summary.vectors);
+    if (a.sizes.lists <= 0) return true;
+    a.query = query, a.list = list;
+    std::int64_t const heads = summary.key_heads * a.sizes.vectors_of_block, width = summary.head_dim;
+    detail::tensor<bfloat16 const> const vectors{summary.row<bfloat16 const>(0),
+                                                 {summary.blocks * heads * width, heads * width, width},
+                                                 {shape.sequences.count, summary.blocks, heads, width},
+                                                 {}};
+    a.summary = make_tensor_map<bfloat16>(vectors, 1, panel_blocks);
+    if (shape.width <= 64)
+    {
+        if (!fit<64>(a.sizes)) return false;
+        launch_selection<Metric, 64>(exec, a);
+    }
+    else
+    {
+        if (!fit<128>(a.sizes)) return false;
+        launch_selection<Metric, 128>(exec, a);
+    }
+    return true;
+}
+
+} // namespace spla::cuda

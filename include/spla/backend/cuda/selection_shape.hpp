@@ -1,0 +1,148 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "../portable/selection_kernel.hpp"
+#include "instructions.hpp"
+
+#include <cuda.h>
+
+/// Sizes of the selection on Hopper: which rows a warpgroup scores, and what a block of threads keeps in shared memory.
+///
+/// A row is (scoring query, head of the group). A warpgroup has 64 of them: several lists together, or one list in
+/// several chunks where it alone has more rows.
+namespace spla::cuda
+{
+
+inline constexpr int score_rows_each = 64;    ///< of a warpgroup
+inline constexpr int most_lists_each = 32;    ///< of a warpgroup: more would leave no room for candidates
+inline constexpr int panel_blocks = 64;       ///< scored together
+inline constexpr int scoring_groups = 2;      ///< warpgroups
+inline constexpr int most_vector_places = 12; ///< of the ring of summary vectors
+
+struct selection_sizes
+{
+    detail::sequence_table sequences;
+    int key_heads, group, width;
+    basic_window<int> bounds;
+    bool sums_tile; ///< tile_sum: all queries of a tile, every n-th of them, make its list
+    int score_every;
+    int skipped;       ///< first lists of each sequence that are not made here
+    int lists;         ///< of each sequence, the skipped ones not counted
+    int rows_per_list; ///< at most
+    int lists_each;    ///< of a warpgroup
+    int chunks;        ///< of a list
+    int items;         ///< of a sequence and head
+    int top_k;
+    double top_p;
+    bool cuts; ///< top_p does
+    int sub_blocks, kept, vectors_of_block;
+    float scale;       ///< of logits, times log2(e)
+    float half_square; ///< s^2 / 2, of variances
+    float others;      ///< keys that a mean stands for
+    int places;        ///< vectors of summaries in shared memory
+    int candidates;    ///< room for them, of a list
+    int most_blocks;   ///< most competing blocks, in whole panels
+};
+
+/// A list: who scores for it, and what competes.
+struct list_place
+{
+    int begin;   ///< position of the tile's first query that the call holds
+    int scoring; ///< position of the first that scores
+    int queries; ///< that score; 0: no such list
+    int end;     ///< of the competing blocks
+
+    __device__ int competing(int sink_blocks) const { return queries > 0 && end > sink_blocks ? end - sink_blocks : 0; }
+};
+
+struct selection_item
+{
+    int sequence, head;
+    int first_list; ///< counted from the sequence's first tile
+};
+
+inline __device__ selection_item find_item(selection_sizes const& s, int item)
+{
+    // The longest first, head after head: those at work at one time share summaries in the second-level cache.
+    int const all = static_cast<int>(s.sequences.count) * s.items;
+    int const number = all - 1 - item % all;
+    return {number / s.items, item / all, s.skipped + number % s.items * scoring_groups * s.lists_each};
+}
+
+inline __device__ list_place find_list(selection_sizes const& s, int list)
+{
+    int const keys = static_cast<int>(s.sequences.keys), first = keys - static_cast<int>(s.sequences.queries);
+    list_place p{0, 0, 0, 0};
+    if (list >= s.skipped + s.lists) return p;
+    int const start = (floor_divide(first, s.bounds.tile) + list) * s.bounds.tile;
+    p.begin = p.scoring = start > first ? start : first;
+    p.end = s.bounds.competing(p.begin).end;
+    p.queries = 1;
+    if (!s.sums_tile || p.begin < 0) return p;
+    int const end = start + s.bounds.tile < keys ? start + s.bounds.tile : keys;
+    p.scoring = start + (p.begin - start + s.score_every - 1) / s.score_every * s.score_every;
+    if (p.scoring >= end)
+        p.scoring = p.begin;
+    else
+        p.queries = (end - p.scoring + s.score_every - 1) / s.score_every;
+    return p;
+}
+
+/// What is known of a list while blocks stream by.
+struct list_progress
+{
+    std::int32_t threshold; ///< rank that a candidate must reach
+    int count;              ///< candidates
+    float total;            ///< mass of everything that competes; for top_p alone
+    int blocks, rows;       ///< that compete; that score, 0: there is no such list
+};
+
+/// A block that may be selected.
+struct alignas(8) candidate
+{
+    std::int32_t rank;
+    std::int32_t block; ///< counted from the first competing one
+};
+
+/// Shared memory of one block of threads; what follows has sizes known at run time.
+template <int Width>
+struct selection_memory
+{
+    static constexpr int panels = Width / 64;
+    static constexpr int mass_stride = panel_blocks + 8; ///< rows apart by 8 banks
+    using vector_panel = std::uint16_t[panels][panel_blocks][64];
+
+    barrier full[most_vector_places], free[most_vector_places];
+    list_progress progress[scoring_groups][most_lists_each];
+    float mass[scoring_groups][score_rows_each][mass_stride];
+
+    static constexpr std::int64_t vector_bytes = sizeof(vector_panel);
+    /// With all that lies beside it: vectors before it, then candidates and sums of chunks.
+    static std::int64_t bytes(selection_sizes const& s)
+    {
+        std::int64_t const lists = static_cast<std::int64_t>(scoring_groups) * s.lists_each;
+        return 1024 + s.places * vector_bytes + static_cast<std::int64_t>(sizeof(selection_memory)) +
+               lists * s.candidates * static_cast<std::int64_t>(sizeof(candidate)) +
+               (s.chunks > 1 ? std::int64_t{4} * scoring_groups * s.most_blocks : 0);
+    }
+};
+
+/// The parts of it.
+template <int Width>
+struct selection_places
+{
+    using memory = selection_memory<Width>;
+    typename memory::vector_panel* vector;
+    memory& fixed;
+    candidate* candidates; ///< [warpgroup][list][candidates]
+    float* sum;            ///< [warpgroup][most_blocks], of several chunks
+
+    __device__ selection_places(unsigned char* raw, selection_sizes const& s)
+        : vector(reinterpret_cast<typename memory::vector_panel*>(raw)),
+          fixed(*reinterpret_cast<memory*>(vector + s.places)), candidates(reinterpret_cast<candidate*>(&fixed + 1)),
+          sum(reinterpret_cast<float*>(candidates + scoring_groups * s.lists_each * s.candidates))
+    {
+    }
+};
+
+} // namespace spla::cuda

@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "../../metric.hpp"
+#include "block_statistics.hpp"
+#include "launch.hpp"
+
+#include <algorithm>
+
+/// Summaries of complete blocks of 64 tokens on CUDA: one block of threads a block and key head.
+namespace spla::cuda
+{
+
+/// Metrics whose summaries are made here: means, variances and kept keys.
+template <class Metric>
+inline constexpr bool has_statistics = !Metric::reads_keys && (Metric::covariance == covariance_kind::none ||
+                                                               Metric::covariance == covariance_kind::diagonal);
+
+inline constexpr int statistics_threads = 128, statistics_blocks = 6; ///< blocks of threads to a multiprocessor
+
+template <class Element, int Lanes, bool Variances>
+__global__ __launch_bounds__(statistics_threads, statistics_blocks) void block_statistics_kernel(
+    __grid_constant__ statistics_arguments<Element> const a)
+{
+    using statistics = block_statistics<Element, Lanes, Variances>;
+    __shared__ typename statistics::memory m;
+    auto const heads = static_cast<std::uint32_t>(a.summary.key_heads);
+    std::int64_t const block = a.first_block + blockIdx.x / heads;
+    for (int sequence = blockIdx.y; sequence < a.sequences; sequence += gridDim.y)
+        if (a.summary.map.holds(sequence, block)) // else its page does not exist
+            statistics(a, m).summarise(sequence, block, blockIdx.x % heads);
+}
+
+/// Makes the summaries of blocks [first_block, first_block + blocks_each) of every sequence. Keys are of a fixed batch
+/// or in pages, as can_map() wants them, at most 128 wide and a multiple of 8; blocks have 64 tokens, the sub-blocks
+/// divide that, and `kept` is less than a sub-block. Blocks x key heads of a sequence fit an int.
+template <class Metric, class Element>
+void make_statistics_on_cuda(Kokkos::Cuda const& exec, detail::tensor<Element const> const& key,
+                             detail::summary_tensor const& summary, std::int64_t sequences, std::int64_t first_block,
+                             std::int64_t blocks_each, int kept)
+{
+    static_assert(has_statistics<Metric>, "spla: this metric's summaries are made by the portable kernel");
+    if (sequences <= 0 || blocks_each <= 0) return;
+    on_device const here(exec.cuda_device());
+    constexpr bool variances = Metric::covariance == covariance_kind::diagonal;
+    statistics_arguments<Element> const a{key,
+                                          summary,
+                                          first_block,
+                                          static_cast<int>(sequences),
+                                          static_cast<int>(summary.head_dim),
+                                          64 / summary.sub_blocks,
+                                          kept};
+    dim3 const blocks(static_cast<unsigned>(blocks_each * summary.key_heads),
+                      static_cast<unsigned>(std::min<std::int64_t>(sequences, 65535)));
+    if (summary.head_dim <= 64)
+        block_statistics_kernel<Element, 8, variances><<<blocks, statistics_threads, 0, exec.cuda_stream()>>>(a);
+    else
+        block_statistics_kernel<Element, 16, variances><<<blocks, statistics_threads, 0, exec.cuda_stream()>>>(a);
+    require_success(cudaGetLastError(), "launch", "block statistics");
+}
+
+} // namespace spla::cuda
