@@ -22,11 +22,12 @@ options<Metric, FeatureMap> branch_alone(options<Metric, FeatureMap> o)
     return o;
 }
 
-/// Rules of both branches, beyond check(). No state: the exact branch.
+/// Rules of both branches, beyond check(). No state: the exact branch. scratch: a workspace, or nothing.
 template <class Exec, class MemorySpace, class Metric, class FeatureMap>
 std::optional<violation> check_branch(char const* call, problem const& p, attention_views const& views,
                                       extras_facts const& extras, std::int64_t list_capacity,
-                                      sequence_state<MemorySpace> const* state, options<Metric, FeatureMap> const& o)
+                                      sequence_state<MemorySpace> const* state, options<Metric, FeatureMap> const& o,
+                                      backend::branches wanted, view_facts const& scratch = {})
 {
     if (auto const found = check(p, o, call)) return found;
     rule_checker c(call);
@@ -53,18 +54,22 @@ std::optional<violation> check_branch(char const* call, problem const& p, attent
         require_residual_source(c, *state, extras.residual_key, views.key, branch_alone(o));
     }
     view_facts const bytes = state ? facts_of(state->buffer()) : view_facts();
-    require_memory(c, views, true, extras, bytes, view_facts());
-    if (!c.found())
-        require_kernels(c, plan_of<Exec>(call, false, p, o, list_capacity,
-                                         state ? backend::branches::residual : backend::branches::exact));
+    require_memory(c, views, true, extras, bytes, scratch);
+    if (c.found()) return c.found();
+    plan const how = plan_of<Exec>(call, false, p, o, list_capacity, wanted);
+    require_kernels(c, how);
+    if (wanted == backend::branches::residual_in_workspace)
+        require_bytes(c, rule_kind::value, "workspace", scratch, how.feature_bytes, " (plan.workspace_bytes)");
     return c.found();
 }
 
 template <class Exec, class Query, class Key, class Value, class Output, class State, class Metric, class FeatureMap,
           class Extras>
 void run_branch(char const* name, Exec const& exec, Query const& query, Key const& key, Value const& value,
-                Output const& output, State& state, options<Metric, FeatureMap> const& o, Extras extras, bool exact)
+                Output const& output, State& state, options<Metric, FeatureMap> const& o, Extras extras,
+                backend::branches wanted, std::byte* scratch = nullptr)
 {
+    bool const exact = wanted == backend::branches::exact;
     using Element = element_t<typename Query::value_type>;
     problem const p = describe(views_of(query, key, value, output), extras.facts.residual_key, kind_of<Element>());
     extras.sparse = {};
@@ -73,8 +78,9 @@ void run_branch(char const* name, Exec const& exec, Query const& query, Key cons
     auto call = make_call(p, query, key, value, output, alone, extras);
     (exact ? call.out.sparse : call.out.residual) = output_of<Element>(output);
     validate(name, exec, call, p.keys, o);
-    call.how = plan_of<Exec>(name, false, p, o, extras.given.capacity,
-                             exact ? backend::branches::exact : backend::branches::residual);
+    call.how = plan_of<Exec>(name, false, p, o, extras.given.capacity, wanted);
+    if (call.how.feature_bytes > 0)
+        call.features = backend::make_features<FeatureMap>(exec, call.residual_key, p, scratch);
     backend::attend_queries(exec, call, state, 0, p.queries, p.keys, alone, exact, !exact);
 }
 } // namespace detail
@@ -92,7 +98,8 @@ std::optional<violation> check_selected_attention(Exec const&, Query const& quer
     problem const p =
         detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
     sequence_state<typename Exec::memory_space> const* const none = nullptr;
-    return detail::check_branch<Exec>("selected_attention", p, views, extras.facts, extras.given.capacity, none, o);
+    return detail::check_branch<Exec>("selected_attention", p, views, extras.facts, extras.given.capacity, none, o,
+                                      backend::branches::exact);
 }
 
 /// The exact branch alone over forced blocks and the given lists (extras.use_lists): query [batch, L, Hq, D], key
@@ -109,7 +116,8 @@ void selected_attention(Exec const& exec, Query const& query, Key const& key, Va
     if (auto const found = check_selected_attention(exec, query, key, value, output, o, extras))
         throw_violation(*found);
     sequence_state<typename Exec::memory_space> none;
-    detail::run_branch("selected_attention", exec, query, key, value, output, none, o, extras, true);
+    detail::run_branch("selected_attention", exec, query, key, value, output, none, o, extras,
+                       backend::branches::exact);
 }
 
 /// The first rule that residual_attention() with these arguments violates, or nothing.
@@ -126,7 +134,26 @@ std::optional<violation> check_residual_attention(Exec const&, Query const& quer
     auto const views = detail::views_of(query, key, value, output);
     problem const p =
         detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
-    return detail::check_branch<Exec>("residual_attention", p, views, extras.facts, extras.given.capacity, &state, o);
+    return detail::check_branch<Exec>("residual_attention", p, views, extras.facts, extras.given.capacity, &state, o,
+                                      backend::branches::residual);
+}
+/// The same with a workspace.
+template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class MemorySpace,
+          class Metric, class FeatureMap, class Workspace>
+std::optional<violation>
+check_residual_attention(Exec const&, Query const& query, Key const& key, Value const& value, Output const& output,
+                         sequence_state<MemorySpace> const& state, options<Metric, FeatureMap> const& o,
+                         attention_extras<typename Query::non_const_value_type> const& extras, Workspace const& scratch)
+{
+    static_assert(detail::is_workspace<Workspace>, "spla::residual_attention: the workspace is a view of std::byte*");
+    static_assert(detail::all_accessible<Exec, MemorySpace, Workspace, Query, Key, Value, Output>,
+                  "spla::residual_attention: every view, the state and the workspace must be accessible from the "
+                  "execution space");
+    auto const views = detail::views_of(query, key, value, output);
+    problem const p =
+        detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
+    return detail::check_branch<Exec>("residual_attention", p, views, extras.facts, extras.given.capacity, &state, o,
+                                      backend::branches::residual_in_workspace, detail::facts_of(scratch));
 }
 
 /// The residual branch alone: state minus the given lists (extras.use_lists). Shapes as selected_attention(). The state
@@ -142,7 +169,25 @@ void residual_attention(Exec const& exec, Query const& query, Key const& key, Va
     if (auto const found = check_residual_attention(exec, query, key, value, output, state, o, extras))
         throw_violation(*found);
     sequence_state<MemorySpace> view = state;
-    detail::run_branch("residual_attention", exec, query, key, value, output, view, o, extras, false);
+    detail::run_branch("residual_attention", exec, query, key, value, output, view, o, extras,
+                       backend::branches::residual);
+}
+
+/// The same with a workspace (plan_residual_attention()): tuned kernels, which read phi of all keys from there, are for
+/// calls that have one. On matrix units phi and what it is multiplied to are rounded to bf16
+/// (reference::matrix_rounding).
+/// @throws argument_error  (one of its kinds) what check_residual_attention() returns; nothing is written then
+template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class MemorySpace,
+          class Metric, class FeatureMap, class Workspace>
+void residual_attention(Exec const& exec, Query const& query, Key const& key, Value const& value, Output const& output,
+                        sequence_state<MemorySpace> const& state, options<Metric, FeatureMap> const& o,
+                        attention_extras<typename Query::non_const_value_type> const& extras, Workspace const& scratch)
+{
+    if (auto const found = check_residual_attention(exec, query, key, value, output, state, o, extras, scratch))
+        throw_violation(*found);
+    sequence_state<MemorySpace> view = state;
+    detail::run_branch("residual_attention", exec, query, key, value, output, view, o, extras,
+                       backend::branches::residual_in_workspace, scratch.data());
 }
 
 /// The first rule that combine() with these arguments violates, or nothing.

@@ -187,11 +187,12 @@ void choose_kernels(plan& made, problem const& p, options<Metric, FeatureMap> co
     auto const choose = [](char const* why_portable) -> stage_plan {
         return {true, why_portable == nullptr, why_portable ? why_portable : ""};
     };
-    if (wanted != backend::branches::residual)
+    bool const both = wanted == backend::branches::both;
+    if (both || wanted == backend::branches::exact)
         made.exact = choose(backend::why_portable_exact<Exec>(p, o, made.decodes));
     if (wanted != backend::branches::exact)
         made.residual =
-            choose(backend::why_portable_residual<Exec>(p, o, made.decodes, wanted == backend::branches::both));
+            choose(backend::why_portable_residual<Exec>(p, o, made.decodes, wanted != backend::branches::residual));
     summary_tensor summary;
     summary.storage = resolve(o.storage, p.element);
     summary.sub_blocks = o.sub_blocks;
@@ -199,10 +200,8 @@ void choose_kernels(plan& made, problem const& p, options<Metric, FeatureMap> co
     auto const shape = selection_shape_of(p, o, {p.batch, p.queries, p.keys});
     made.selection = choose(backend::why_portable_selection<Exec, Metric>(p.element, shape, summary));
     // Rows wait for a residual on matrix units alone.
-    if (wanted == backend::branches::both && !made.residual.matrix_units && made.exact.matrix_units)
-        made.exact = choose(made.residual.reason);
-    if (wanted == backend::branches::both && !made.exact.matrix_units && made.residual.matrix_units)
-        made.residual = choose(made.exact.reason);
+    if (both && !made.residual.matrix_units && made.exact.matrix_units) made.exact = choose(made.residual.reason);
+    if (both && !made.exact.matrix_units && made.residual.matrix_units) made.residual = choose(made.exact.reason);
 }
 
 /// The plan of sizes and options that check() has nothing against; require_kernels() says whether it can run.
@@ -244,13 +243,10 @@ plan plan_of(char const* call, bool decode, problem const& p, options<Metric, Fe
             rows * static_cast<std::size_t>(portable::partial_tensor<float>::numbers_per_row(p.value_dim)) *
             accumulator);
     }
-    if (made.exact.matrix_units && made.residual.matrix_units)
-    {
-        std::size_t const rows = static_cast<std::size_t>(p.batch * queries * p.query_heads);
-        if (o.combine != combination_kind::separate)
-            made.exact_row_bytes = align_workspace(rows * static_cast<std::size_t>(p.value_dim) * 4);
-        made.feature_bytes = align_workspace(backend::feature_bytes<FeatureMap>(p));
-    }
+    if (made.residual.matrix_units) made.feature_bytes = align_workspace(backend::feature_bytes<FeatureMap>(p));
+    if (made.exact.matrix_units && made.residual.matrix_units && o.combine != combination_kind::separate)
+        made.exact_row_bytes = align_workspace(static_cast<std::size_t>(p.batch * queries * p.query_heads) *
+                                               static_cast<std::size_t>(p.value_dim) * 4);
     made.workspace_bytes = made.list_bytes + made.partial_bytes + made.exact_row_bytes + made.feature_bytes;
     made.team_scratch_bytes = p.element == element_kind::float64 ? most_team_scratch<Exec, double>(made, p, o)
                                                                  : most_team_scratch<Exec, float>(made, p, o);
@@ -317,6 +313,21 @@ plan plan_selected_attention(Exec const&, problem const& p, options<Metric, Feat
 {
     plan made = detail::make_plan<Exec>("selected_attention", false, p, o, list_capacity, backend::branches::exact);
     made.list_bytes = made.partial_bytes = made.exact_row_bytes = made.feature_bytes = made.workspace_bytes = 0;
+    made.selection = {};
+    return made;
+}
+
+/// Plan of residual_attention() for these sizes, called with a workspace: that of phi of all keys, where a tuned kernel
+/// reads them.
+/// @throws argument_error  as plan_prefill()
+template <class Exec, class Metric, class FeatureMap>
+plan plan_residual_attention(Exec const&, problem const& p, options<Metric, FeatureMap> const& o,
+                             std::int64_t list_capacity)
+{
+    plan made = detail::make_plan<Exec>("residual_attention", false, p, o, list_capacity,
+                                        backend::branches::residual_in_workspace);
+    made.list_bytes = made.partial_bytes = 0;
+    made.workspace_bytes = made.feature_bytes;
     made.selection = {};
     return made;
 }

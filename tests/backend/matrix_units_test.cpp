@@ -106,6 +106,30 @@ TEMPLATE_LIST_TEST_CASE("a prefill by blocks of 64 is its chunks and its decode 
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("the stages alone by blocks of 64, the residual's with a workspace", "[stages][matrix_units]",
+                        host_and_device)
+{
+    using call = calls<TestType, spla::bfloat16>;
+    TestType const exec;
+    auto o = both_options();
+    o.segment_tokens = 512, o.combine = spla::combination_kind::separate;
+    data<TestType, spla::bfloat16> const d({2, 330, 330, 4, 2, 64, 64}, 8);
+    auto state = call::make_state(exec, d.problem(), o);
+    call::append(exec, d.key, d.value, d.key, d.value, state, o);
+    results<TestType, spla::bfloat16> const r(d.size, o);
+    call::select(exec, d.query, d.key, state, r.lists, o);
+    spla::attention_extras<spla::bfloat16> e;
+    e.use_lists(r.lists);
+    auto const scratch = spla::make_workspace(exec, spla::plan_residual_attention(exec, d.problem(), o, o.top_k));
+    spla::residual_attention(exec, d.query, d.key, d.value, r.residual, state, o, e, scratch);
+    e.return_lse(r.lse_of(0, 330));
+    call::selected_attention(exec, d.query, d.key, d.value, r.sparse, o, e);
+    exec.fence();
+    auto const v = hold(d, r, o);
+    INFO(v.text());
+    CHECK(v.passed());
+}
+
 TEMPLATE_LIST_TEST_CASE("the exact branch of shared lists, stored in the inputs' type", "[conformance][matrix_units]",
                         host_and_device)
 {

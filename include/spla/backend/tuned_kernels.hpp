@@ -25,7 +25,8 @@ enum class branches
 {
     both,
     exact,
-    residual
+    residual,             ///< without a workspace
+    residual_in_workspace ///< with one for what its kernel needs
 };
 
 /// Features of keys, made once for a call: nothing where there are no kernels that read them.

@@ -18,37 +18,42 @@ class token_walk
 public:
     /// Sees nothing.
     __device__ void close() { next_ = no_block; }
-    /// list: null where nothing is selected. Entries out of range, descending or twice there are passed over.
-    __device__ void open(basic_window<int> const& bounds, int position, std::int32_t const* list, std::int64_t length)
+    /// Entries from lists[first] on; those out of range, descending or twice there are passed over.
+    __device__ void open(basic_window<int> const& bounds, int position, std::int32_t const* lists, int first,
+                         int length)
     {
-        own_ = position / bounds.block;
         window_begin_ = bounds.competing(position).end;
-        list_ = list;
-        left_ = static_cast<int>(length);
-        entry_ = left_ > 0 ? list_[0] : 0;
-        following_ = left_ > 1 ? list_[1] : 0;
-        next_ = after(-1, bounds.sink_blocks);
+        at_ = first;
+        left_ = length;
+        entry_ = left_ > 0 ? lists[at_] : 0;
+        following_ = left_ > 1 ? lists[at_ + 1] : 0;
+        next_ = after(-1, position, lists, bounds.sink_blocks);
     }
     __device__ int next() const { return next_; }
-    __device__ void leave(int block, int sink_blocks) { next_ = after(block, sink_blocks); }
+    /// position: the token's, as it was opened.
+    __device__ void leave(int block, int position, std::int32_t const* lists, int sink_blocks)
+    {
+        next_ = after(block, position, lists, sink_blocks);
+    }
 
 private:
-    __device__ int after(int block, int sink_blocks)
+    __device__ int after(int block, int position, std::int32_t const* lists, int sink_blocks)
     {
-        if (block + 1 < sink_blocks && block < own_) return block + 1;
+        int const own = position / block_tokens;
+        if (block + 1 < sink_blocks && block < own) return block + 1;
         for (; left_ > 0; --left_)
         {
             if (entry_ > block && entry_ >= sink_blocks && entry_ < window_begin_) return entry_;
             entry_ = following_; // loaded one step ahead
-            if (left_ > 2) following_ = list_[2];
-            ++list_;
+            if (left_ > 2) following_ = lists[at_ + 2];
+            ++at_;
         }
         int const forced = block + 1 > window_begin_ ? block + 1 : window_begin_;
-        return forced <= own_ ? forced : no_block;
+        return forced <= own ? forced : no_block;
     }
 
-    std::int32_t const* list_; ///< from the entry on
-    int left_, entry_, following_, window_begin_, own_, next_;
+    int at_, left_; ///< the entries that are left
+    int entry_, following_, window_begin_, next_;
 };
 
 /// Up to 32 N tokens, token t in lane t % 32. All of a warp call each function.
@@ -59,23 +64,26 @@ public:
     /// Tokens outside the call see nothing. list: null where nothing is selected.
     __device__ void open(basic_window<int> const& bounds, tile_place const& t, detail::list_tensor const& list)
     {
-        sink_blocks_ = bounds.sink_blocks;
         int const first_list = floor_divide(t.first_position, bounds.tile);
+        // A warp has few registers: the tile's lists are found from the first of them by numbers of 32 bits.
+        int const first_tile = (t.begin > 0 ? t.begin : 0) / bounds.tile - first_list;
+        lists_ = list && t.sees_keys() ? list.list(t.sequence, first_tile, t.head) : nullptr;
+        first_ = t.first + static_cast<int>(threadIdx.x % 32);
 #pragma unroll
         for (int i = 0; i < N; ++i)
         {
-            int const position = t.first + i * 32 + static_cast<int>(threadIdx.x % 32);
+            int const position = first_ + i * 32;
             walk_[i].close();
             if (position < 0 || position < t.begin || position >= t.end) continue;
             int const tile = position / bounds.tile - first_list;
-            std::int32_t const* entries = nullptr;
-            std::int64_t length = 0;
+            int first = 0, length = 0;
             if (list)
             {
-                entries = list.list(t.sequence, tile, t.head);
-                length = list.length(t.sequence, tile, t.head);
+                first = static_cast<int>((tile - first_tile) * list.stride[1]);
+                std::int64_t const held = list.length(t.sequence, tile, t.head);
+                length = static_cast<int>(held < list.capacity ? held : list.capacity);
             }
-            walk_[i].open(bounds, position, entries, length < list.capacity ? length : list.capacity);
+            walk_[i].open(bounds, position, lists_, first, length);
         }
     }
     /// The lowest block that any token still visits; no_block at the end.
@@ -87,20 +95,21 @@ public:
         return __reduce_min_sync(0xffffffffu, lowest);
     }
     /// Leaves the block behind. Bit t % 32 of tokens[t / 32]: token t visits it.
-    __device__ void visit(int block, std::uint32_t* tokens)
+    __device__ void visit(basic_window<int> const& bounds, int block, std::uint32_t* tokens)
     {
 #pragma unroll
         for (int i = 0; i < N; ++i)
         {
             bool const here = walk_[i].next() == block;
             tokens[i] = __ballot_sync(0xffffffffu, here);
-            if (here) walk_[i].leave(block, sink_blocks_);
+            if (here) walk_[i].leave(block, first_ + i * 32, lists_, bounds.sink_blocks);
         }
     }
 
 private:
     token_walk walk_[N];
-    int sink_blocks_;
+    std::int32_t const* lists_;
+    int first_; ///< position of this lane's first token
 };
 
 } // namespace spla::cuda

@@ -28,7 +28,7 @@ void launch_exact(Kokkos::Cuda const& exec, exact_arguments<Element> const& a)
 }
 
 /// The exact branch of a call that why_no_exact_branch() has nothing against. False, and nothing done, where a view
-/// cannot be copied by 16 bytes.
+/// cannot be copied by 16 bytes, or lists lie very far apart.
 template <class Element>
 bool attend(Kokkos::Cuda const& exec, detail::tensor<Element const> const& query,
             detail::tensor<Element const> const& key, detail::tensor<Element const> const& value,
@@ -40,6 +40,7 @@ bool attend(Kokkos::Cuda const& exec, detail::tensor<Element const> const& query
     else if (out.output)
         return false; // two outputs
     if (!runs_here(exec) || !can_map(query) || !can_map(key) || !can_map(value) || !can_store(out.sparse)) return false;
+    if (list && list.stride[1] > (1 << 23)) return false; // an int finds the lists of a tile's tokens
     exact_arguments<Element> a{};
     a.shape.group = shape.group;
     a.shape.tokens = tile_rows / shape.group;

@@ -55,13 +55,13 @@ struct exact_loader
                 int block[2];
                 std::uint32_t tokens[2][4] = {};
                 block[0] = next;
-                walk.visit(next, tokens[0]);
+                walk.visit(a.shape.bounds, next, tokens[0]);
                 next = walk.next();
                 block[1] = block[0]; // an odd one goes twice, the second time for no row
                 if (next != no_block)
                 {
                     block[1] = next;
-                    walk.visit(next, tokens[1]);
+                    walk.visit(a.shape.bounds, next, tokens[1]);
                     next = walk.next();
                 }
                 if (leader)

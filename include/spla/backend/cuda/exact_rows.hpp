@@ -191,14 +191,14 @@ private:
 
     __device__ void start_logits(float (&logits)[logit_product::registers], int place)
     {
-        std::uint32_t const query = shared_address(m_.query) + group_ * 64 * 128;
-        std::uint32_t const key = shared_address(m_.key[place]);
+        std::uint64_t const query = warp_descriptor(shared_address(m_.query) + group_ * 64 * 128, 0);
+        std::uint64_t const key = warp_descriptor(shared_address(m_.key[place]), 0);
 #pragma unroll
         for (int k = 0; k < Width / 16; ++k)
         {
             std::uint32_t const along = k % 4 * 32;
-            logit_product::rows_by_rows(logits, panel_descriptor(query + k / 4 * (tile_rows * 128) + along, 1024, 0),
-                                        panel_descriptor(key + k / 4 * (step_keys * 128) + along, 1024, 0), k > 0);
+            logit_product::rows_by_rows(logits, moved(query, k / 4 * (tile_rows * 128) + along),
+                                        moved(key, k / 4 * (step_keys * 128) + along), k > 0);
         }
         close_products();
     }
@@ -229,11 +229,10 @@ private:
     }
     __device__ void start_values(int place)
     {
-        std::uint32_t const value = shared_address(m_.value[place]);
+        std::uint64_t const value = warp_descriptor(shared_address(m_.value[place]), step_keys * 128);
 #pragma unroll
         for (int k = 0; k < step_keys / 16; ++k)
-            value_product::registers_by_columns(output_, weights_ + 4 * k,
-                                                panel_descriptor(value + k * 2048, 1024, step_keys * 128));
+            value_product::registers_by_columns(output_, weights_ + 4 * k, moved(value, k * 2048));
         close_products();
     }
 

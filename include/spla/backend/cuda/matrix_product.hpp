@@ -26,6 +26,19 @@ inline __device__ std::uint64_t panel_descriptor(std::uint32_t address, std::uin
            std::uint64_t{between_groups >> 4} << 32;
 }
 
+/// Descriptor of panels at a shared address that all threads of a warp have alike: said so, what follows from it is
+/// computed once a warp.
+inline __device__ std::uint64_t warp_descriptor(std::uint32_t address, std::uint32_t between_panels)
+{
+    return panel_descriptor(__shfl_sync(0xffffffffu, address, 0), 1024, between_panels);
+}
+/// The same some bytes on.
+inline __device__ std::uint64_t moved(std::uint64_t descriptor, std::uint32_t bytes)
+{
+    std::uint64_t const upper = descriptor >> 32;
+    return upper << 32 | (static_cast<std::uint32_t>(descriptor) + (bytes >> 4)); // addresses are below 2^18
+}
+
 /// Registers of accumulators are the matrix units' from here to wait_products().
 __device__ inline void open_products()
 {

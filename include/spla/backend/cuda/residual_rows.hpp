@@ -11,19 +11,6 @@
 namespace spla::cuda
 {
 
-/// Descriptor of panels at a shared address that all threads of a warp have alike: said so, what follows from it is
-/// computed once a warp.
-inline __device__ std::uint64_t warp_descriptor(std::uint32_t address, std::uint32_t between_panels)
-{
-    return panel_descriptor(__shfl_sync(0xffffffffu, address, 0), 1024, between_panels);
-}
-/// The same some bytes on.
-inline __device__ std::uint64_t moved(std::uint64_t descriptor, std::uint32_t bytes)
-{
-    std::uint64_t const upper = descriptor >> 32;
-    return upper << 32 | (static_cast<std::uint32_t>(descriptor) + (bytes >> 4)); // addresses are below 2^18
-}
-
 template <class FeatureMap, int Width, bool Normalised>
 class residual_rows
 {
