@@ -7,76 +7,119 @@
 /// threshold are kept, and thinned out whenever they outgrow their room. Memory does not depend on the number of
 /// blocks; what is left in the end depends on the masses alone.
 ///
-/// A warp serves four lists at a time, eight lanes a list: their chains of steps run beside each other. All lanes call
-/// each function; those without a list say so by a count of 0.
+/// `Lanes` of a warp serve one list, so that a warp serves several at a time: their chains of steps run beside each
+/// other. All lanes call each function; those without a list say so by a count of 0.
 namespace spla::cuda
 {
 
-/// Marks a block whose score is not finite: no sum of it with masses (at most one each) is positive.
-inline constexpr float no_mass = -0x1p40f;
+inline constexpr std::int32_t rank_not_finite = -1; ///< of a block whose score is not finite: it ranks last
+inline constexpr std::int32_t rank_absent = -2;     ///< of what does not compete
+inline constexpr int candidate_slack = 8;           ///< places after a list's room: the next list's lie in other banks
 
-inline constexpr int list_lanes = 8;                  ///< of a warp, for one list
-inline constexpr int lists_at_once = 32 / list_lanes; ///< of a warp
-inline constexpr int lane_blocks = panel_blocks / list_lanes;
+/// A panel of one list, spread over its lanes: a lane has `pieces` runs of `run` blocks, each run beside those of the
+/// other lanes.
+template <int Lanes>
+struct lane_panel
+{
+    static constexpr int numbers = panel_blocks / Lanes;
+    static constexpr int run = numbers < 4 ? numbers : 4;
+    static constexpr int pieces = numbers / run;
 
+    __device__ static int lane() { return threadIdx.x % Lanes; }
+    /// Column of a lane's number i.
+    __device__ static int column(int i) { return i / run * (run * Lanes) + lane() * run + i % run; }
+
+    /// Order of masses as numbers: larger mass, larger rank. left: blocks from the panel's first on that compete.
+    __device__ static void rank(float const (&mass)[numbers], int left, std::int32_t (&rank)[numbers])
+    {
+        constexpr std::uint32_t infinite = 0x7f800000u; // and NaN and whatever is negative beyond it
+        std::uint32_t top = 0;
+#pragma unroll
+        for (int i = 0; i < numbers; ++i)
+        {
+            rank[i] = __float_as_int(mass[i]);
+            top = ::max(top, static_cast<std::uint32_t>(rank[i]));
+        }
+        if (__any_sync(0xffffffffu, top >= infinite || left < panel_blocks))
+        {
+#pragma unroll
+            for (int i = 0; i < numbers; ++i)
+            {
+                if (static_cast<std::uint32_t>(rank[i]) >= infinite) rank[i] = rank_not_finite;
+                if (column(i) >= left) rank[i] = rank_absent;
+            }
+        }
+    }
+};
+
+template <int Lanes>
 class best_blocks
 {
+    using panel = lane_panel<Lanes>;
+
 public:
-    __device__ best_blocks(candidate* candidates, int wanted)
-        : candidates_(candidates), wanted_(wanted), lane_(threadIdx.x % list_lanes)
+    /// places: of candidates, for ranks and for blocks each.
+    __device__ best_blocks(std::int32_t* candidates, int places, int wanted)
+        : rank_(candidates), block_(candidates + places), room_(places - candidate_slack), wanted_(wanted),
+          lane_(panel::lane())
     {
     }
 
-    /// Order of a mass as a number: larger mass, larger number; not finite is 0 and ranks last.
-    static __device__ std::int32_t rank_of(float mass)
-    {
-        std::int32_t const bits = __float_as_int(mass);
-        return bits < 0 ? 0 : bits + 1;
-    }
-    __device__ static float mass_of(std::int32_t rank) { return rank > 0 ? __int_as_float(rank - 1) : 0.0f; }
+    __device__ static float mass_of(std::int32_t rank) { return rank > 0 ? __int_as_float(rank) : 0.0f; }
 
-    /// This lane's masses are those of blocks first + i; it has `count` of them.
-    __device__ void offer(list_progress& p, float const (&mass)[lane_blocks], int first, int count, int room) const
+    /// first: block of the panel's first column.
+    __device__ void offer(list_progress& p, std::int32_t const (&rank)[panel::numbers], int first) const
     {
-        std::int32_t rank[lane_blocks];
         std::uint32_t takes = 0;
 #pragma unroll
-        for (int i = 0; i < lane_blocks; ++i)
-        {
-            rank[i] = rank_of(mass[i]);
-            takes |= static_cast<std::uint32_t>(i < count && rank[i] >= p.threshold) << i;
-        }
+        for (int i = 0; i < panel::numbers; ++i) takes |= rank[i] >= p.threshold ? 1u << i : 0u;
         if (!__any_sync(everyone, takes != 0)) return;
-        // Descending: before a lane's own go those of higher lanes.
-        int const own = __popc(takes);
-        int upwards = own; // with those of higher lanes
+        // Descending: before a lane's own go those of higher lanes. Each piece's number has a byte.
+        std::uint32_t own = 0;
 #pragma unroll
-        for (int far = 1; far < list_lanes; far *= 2)
+        for (int k = 0; k < panel::pieces; ++k)
+            own |= static_cast<std::uint32_t>(__popc(takes >> (k * panel::run) & ((1u << panel::run) - 1u))) << (8 * k);
+        std::uint32_t upwards = own; // with those of higher lanes
+#pragma unroll
+        for (int far = 1; far < Lanes; far *= 2)
         {
-            int const more = __shfl_down_sync(everyone, upwards, far, list_lanes);
-            upwards += lane_ + far < list_lanes ? more : 0;
+            std::uint32_t const more = __shfl_down_sync(everyone, upwards, far, Lanes);
+            upwards += lane_ + far < Lanes ? more : 0u;
         }
-        int const all = __shfl_sync(everyone, upwards, 0, list_lanes);
-        candidate* to = candidates_ + p.count + upwards - own;
+        std::uint32_t const all = __shfl_sync(everyone, upwards, 0, Lanes), higher = upwards - own;
 #pragma unroll
-        for (int i = lane_blocks - 1; i >= 0; --i)
-            if (takes >> i & 1) *to++ = {rank[i], first + i};
-        p.count += all;
-        if (__any_sync(everyone, p.count > room - panel_blocks)) thin_out(p, room / 8);
+        for (int k = panel::pieces - 1; k >= 0; --k)
+        {
+            int to = p.count + static_cast<int>(higher >> (8 * k) & 255u);
+#pragma unroll
+            for (int i = (k + 1) * panel::run - 1; i >= k * panel::run; --i)
+            {
+                if (takes >> i & 1u)
+                {
+                    rank_[to] = rank[i], block_[to] = first + panel::column(i);
+                    ++to;
+                }
+            }
+            p.count += static_cast<int>(all >> (8 * k) & 255u);
+        }
+        if (__any_sync(everyone, p.count > room_ - panel_blocks))
+            thin_out(p, ::min(room_ / 8, room_ - panel_blocks - wanted_));
     }
 
     /// Writes the list, ascending; returns its length. goal: top_p's share of everything that competes, or negative.
     __device__ int store(list_progress p, std::int32_t* list, int capacity, int first_block, double goal) const
     {
+        __syncwarp(); // candidates are written
         thin_out(p, 0);
         int const n = __any_sync(everyone, goal >= 0) ? cut(p.count, goal) : p.count;
-        for (int i = lane_; i < capacity; i += list_lanes)
-            list[i] = i < n ? first_block + candidates_[n - 1 - i].block : -1;
+        for (int i = lane_; i < capacity; i += Lanes) list[i] = i < n ? first_block + block_[n - 1 - i] : -1;
+        __syncwarp(); // candidates are read
         return n;
     }
 
 private:
     static constexpr std::uint32_t everyone = 0xffffffffu;
+    static constexpr int at_once = 4 * Lanes; ///< candidates of a list that are looked at together
 
     /// Leaves the best `wanted` candidates and at most `spare` more, and raises the threshold to their lowest rank or
     /// somewhat below.
@@ -86,103 +129,161 @@ private:
         bool const thins = p.count > wanted_;
         if (!__any_sync(everyone, thins)) return;
         int const n = thins ? p.count : 0;
-        std::int32_t largest = 0;
-        for (int i = lane_; i < n; i += list_lanes)
-            largest = candidates_[i].rank > largest ? candidates_[i].rank : largest;
-#pragma unroll
-        for (int far = 1; far < list_lanes; far *= 2)
+        // What follows the last, up to a whole four, repeats the first: neither smallest nor largest change.
+        std::int32_t const example = n > 0 ? rank_[0] : 0;
+        int const extra = (4 - n % 4) % 4;
+        if (n > 0 && lane_ < extra) rank_[n + lane_] = example;
+        __syncwarp();
+        std::int32_t low = 0x7fffffff, high = rank_absent;
+#pragma unroll 2
+        for (int i = 4 * lane_; i < n; i += at_once)
         {
-            std::int32_t const other = __shfl_xor_sync(everyone, largest, far);
-            largest = other > largest ? other : largest;
+            int4 const r = four(rank_ + i);
+            low = ::min(low, ::min(::min(r.x, r.y), ::min(r.z, r.w))),
+            high = ::max(high, ::max(::max(r.x, r.y), ::max(r.z, r.w)));
         }
-        // Bisection for the largest rank that `wanted` reach: it has the bits that the threshold and the largest share.
-        int bit = 31 - __clz(largest ^ p.threshold);
-        std::int32_t found = bit < 0 ? largest : largest >> (bit + 1) << (bit + 1);
-        int reaching = n;
-        while (__any_sync(everyone, bit >= 0 && reaching > wanted_ + spare))
+#pragma unroll
+        for (int far = 1; far < Lanes; far *= 2)
         {
-            bool const goes_on = bit >= 0 && reaching > wanted_ + spare;
-            std::int32_t const higher = goes_on ? found + (1 << bit) : found;
-            int const reach = sum_lanes(count_reaching(goes_on ? n : 0, higher));
-            if (goes_on && reach >= wanted_) found = higher, reaching = reach;
-            bit -= goes_on;
+            low = ::min(low, __shfl_xor_sync(everyone, low, far));
+            high = ::max(high, __shfl_xor_sync(everyone, high, far));
+        }
+        if (!thins) low = high = 0;
+        // The largest rank that `wanted` reach, or one that few enough do, lies from low on and before high. Ranks are
+        // nearly logarithms, and spread evenly enough that it is guessed from the numbers that reach either.
+        ++high;
+        int reaching = n, beyond = 0;
+        float const aim = static_cast<float>(wanted_) + 0.5f * static_cast<float>(spare);
+        for (int round = 1;; ++round)
+        {
+            bool const goes_on = reaching > wanted_ + spare && high - low > 1;
+            if (!__any_sync(everyone, goes_on)) break;
+            float const share =
+                round % 2 == 0 ? 0.5f // no bad guess twice
+                               : __fdividef(static_cast<float>(reaching) - aim, static_cast<float>(reaching - beyond));
+            int const step = static_cast<int>(static_cast<float>(high - low) * share);
+            std::int32_t const middle = low + ::max(1, ::min(step, high - low - 1));
+            int reach = sum_lanes(count_reaching(goes_on ? n : 0, middle));
+            reach -= example >= middle ? extra : 0;
+            if (goes_on)
+            {
+                bool const enough = reach >= wanted_;
+                low = enough ? middle : low, reaching = enough ? reach : reaching;
+                high = enough ? high : middle, beyond = enough ? beyond : reach;
+            }
         }
         // Many of one rank: of those the lowest blocks stay, which are the last.
         int const leaving = thins && reaching > wanted_ + spare ? reaching - wanted_ : 0;
         bool const ties = __any_sync(everyone, leaving > 0);
-        int const kept = keep(n, [&, met = 0](candidate const& c, bool exists) mutable {
-            bool stays = exists && c.rank >= found;
+        int met = 0;
+        int const kept = keep(n, [&](int4 const& r, int4 const&, std::uint32_t exists) {
+            std::uint32_t stays = bits(r.x >= low, r.y >= low, r.z >= low, r.w >= low) & exists;
             if (ties)
             {
-                std::uint32_t const on = of_list(__ballot_sync(everyone, exists && c.rank == found));
-                stays = stays && (c.rank > found || met + __popc(on & below()) >= leaving);
-                met += __popc(on);
+                std::uint32_t const on = bits(r.x == low, r.y == low, r.z == low, r.w == low) & exists;
+                int all, before = met + sum_before(__popc(on), all);
+#pragma unroll
+                for (int e = 0; e < 4; ++e)
+                {
+                    if ((on >> e & 1u) && before++ < leaving) stays &= ~(1u << e);
+                }
+                met += all;
             }
             return stays;
         });
-        if (thins) p.count = kept, p.threshold = found;
+        if (thins) p.count = kept, p.threshold = low;
     }
 
     __device__ int count_reaching(int n, std::int32_t rank) const
     {
-        int count = 0;
-#pragma unroll 8
-        for (int i = lane_; i < n; i += list_lanes) count += candidates_[i].rank >= rank;
-        return count;
+        int count[2] = {0, 0};
+#pragma unroll 4
+        for (int i = 4 * lane_; i < n; i += at_once)
+        {
+            int4 const r = four(rank_ + i);
+            count[0] += (r.x >= rank) + (r.y >= rank), count[1] += (r.z >= rank) + (r.w >= rank);
+        }
+        return count[0] + count[1];
     }
 
     /// top_p: the fewest whose sum, from the largest down, reaches the goal (spec section 2). Returns their number.
     __device__ int cut(int n, double goal) const
     {
-        for (int i = lane_; i < n; i += list_lanes)
+        for (int i = lane_; i < n; i += Lanes)
         {
-            std::int32_t const rank = candidates_[i].rank;
+            std::int32_t const rank = rank_[i];
             double before = 0; // of what ranks above it, equal ones in lower blocks included
             for (int j = 0; j < n; ++j)
-                if (candidates_[j].rank > rank || (candidates_[j].rank == rank && j > i))
-                    before += static_cast<double>(mass_of(candidates_[j].rank));
-            if (before >= goal) candidates_[i].block = -1; // ranks are still looked at
+                if (rank_[j] > rank || (rank_[j] == rank && j > i)) before += static_cast<double>(mass_of(rank_[j]));
+            if (before >= goal) block_[i] = -1; // ranks are still looked at
         }
         __syncwarp();
-        return keep(n, [](candidate const& c, bool exists) { return exists && c.block >= 0; });
+        return keep(n, [](int4 const&, int4 const& b, std::uint32_t exists) {
+            return bits(b.x >= 0, b.y >= 0, b.z >= 0, b.w >= 0) & exists;
+        });
     }
 
-    /// Keeps, in order, the candidates that stays(candidate, exists) names. Returns their number.
+    /// Keeps, in order, the candidates that stays(four ranks, four blocks, which of them exist) names. Returns their
+    /// number.
     template <class Stays>
     __device__ int keep(int n, Stays stays) const
     {
+        int const most = static_cast<int>(__reduce_max_sync(everyone, static_cast<unsigned>(n)));
         int kept = 0;
-        for (int i = lane_; __any_sync(everyone, i < n); i += list_lanes)
+        int4 next_rank{}, next_block{};
+        auto const read = [&](int i) { // what is read was not written meanwhile: that all lies before
+            if (i < n) next_rank = four(rank_ + i), next_block = four(block_ + i);
+        };
+        read(4 * lane_);
+#pragma unroll 1
+        for (int first = 0; first < most; first += at_once)
         {
-            candidate const mine = i < n ? candidates_[i] : candidate{};
-            bool const here = stays(mine, i < n);
-            std::uint32_t const all = of_list(__ballot_sync(everyone, here));
+            int const i = first + 4 * lane_;
+            int4 const r = next_rank, b = next_block;
+            read(i + at_once);
+            std::uint32_t const here = stays(r, b, i >= n ? 0u : n - i >= 4 ? 15u : (1u << (n - i)) - 1u);
+            int all, to = kept + sum_before(__popc(here), all);
             __syncwarp(); // all have read theirs
-            if (here) candidates_[kept + __popc(all & below())] = mine;
-            kept += __popc(all);
+            if (here & 1u) rank_[to] = r.x, block_[to] = b.x, ++to;
+            if (here & 2u) rank_[to] = r.y, block_[to] = b.y, ++to;
+            if (here & 4u) rank_[to] = r.z, block_[to] = b.z, ++to;
+            if (here & 8u) rank_[to] = r.w, block_[to] = b.w;
+            kept += all;
         }
         __syncwarp();
         return kept;
     }
 
-    /// Bits of this list's lanes.
-    __device__ std::uint32_t of_list(std::uint32_t all) const
+    static __device__ int4 four(std::int32_t const* p)
     {
-        return all >> (threadIdx.x % 32 / list_lanes * list_lanes) & ((1u << list_lanes) - 1u);
+        return *reinterpret_cast<int4 const*>(p);
     }
-    __device__ std::uint32_t below() const
+    static __device__ std::uint32_t bits(bool a, bool b, bool c, bool d)
     {
-        return (1u << lane_) - 1u;
+        return (a ? 1u : 0u) | (b ? 2u : 0u) | (c ? 4u : 0u) | (d ? 8u : 0u);
+    }
+    /// Of the list's lanes before this one; all: of all of them.
+    __device__ int sum_before(int x, int& all) const
+    {
+        int upto = x;
+#pragma unroll
+        for (int far = 1; far < Lanes; far *= 2)
+        {
+            int const more = __shfl_up_sync(everyone, upto, far, Lanes);
+            upto += lane_ >= far ? more : 0;
+        }
+        all = sum_lanes(x); // beside the above, not after it
+        return upto - x;
     }
     __device__ static int sum_lanes(int x)
     {
 #pragma unroll
-        for (int far = 1; far < list_lanes; far *= 2) x += __shfl_xor_sync(everyone, x, far);
+        for (int far = 1; far < Lanes; far *= 2) x += __shfl_xor_sync(everyone, x, far);
         return x;
     }
 
-    candidate* candidates_;
-    int wanted_, lane_;
+    std::int32_t *rank_, *block_;
+    int room_, wanted_, lane_;
 };
 
 } // namespace spla::cuda

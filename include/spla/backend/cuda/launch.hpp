@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <string>
 
-/// Launches of Hopper's kernels: blocks of 384 threads, one a multiprocessor, that take their items in turn.
+/// Launches of Hopper's kernels: one block of threads a multiprocessor, and each takes its items in turn.
 namespace spla::cuda
 {
 
@@ -30,7 +30,7 @@ inline bool runs_here(Kokkos::Cuda const& exec)
 
 template <class Arguments>
 void launch_blocks(char const* name, Kokkos::Cuda const& exec, void (*kernel)(Arguments), std::int64_t items,
-                   std::int64_t shared_bytes, std::remove_const_t<Arguments> const& arguments)
+                   std::int64_t shared_bytes, std::remove_const_t<Arguments> const& arguments, int threads = 384)
 {
     if (items <= 0) return;
     on_device const here(exec.cuda_device());
@@ -40,7 +40,7 @@ void launch_blocks(char const* name, Kokkos::Cuda const& exec, void (*kernel)(Ar
     int multiprocessors = 1;
     cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, exec.cuda_device());
     int const blocks = static_cast<int>(std::min<std::int64_t>(items, multiprocessors));
-    kernel<<<blocks, 384, bytes, exec.cuda_stream()>>>(arguments);
+    kernel<<<blocks, threads, bytes, exec.cuda_stream()>>>(arguments);
     require_success(cudaGetLastError(), "launch", name);
 }
 

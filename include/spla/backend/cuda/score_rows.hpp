@@ -1,12 +1,14 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "best_blocks.hpp"
 #include "matrix_product.hpp"
+#include "vector_ring.hpp"
 
 /// 64 rows of one warpgroup and their estimates of blocks' masses (spec section 2): [q, q*q, q] times [mean, variance,
 /// kept key] on matrix units, 64 blocks at a time. A first pass over all blocks finds each row's normaliser, a second
 /// its normalised masses: masses of all blocks never need a place.
+///
+/// The two warpgroups take turns: while one multiplies, the other makes masses of its products.
 namespace spla::cuda
 {
 
@@ -15,36 +17,11 @@ template <class Metric>
 inline constexpr bool scores_on_matrix_units = !Metric::reads_keys && (Metric::covariance == covariance_kind::none ||
                                                                        Metric::covariance == covariance_kind::diagonal);
 
-/// Takes vectors of summaries as they come.
-template <int Width>
-class vector_ring
-{
-public:
-    __device__ vector_ring(selection_places<Width> const& m, int places) : m_(m), places_(places) {}
+/// Masses are stored times 2^-26: those below 2^-100 become zero in the multiplication, and sums of the others do not.
+inline constexpr float stored_mass = 0x1p-26f;
 
-    /// Shared address of the next vector's panel, once it is there.
-    __device__ std::uint32_t next()
-    {
-        m_.fixed.full[place_].wait(parity_);
-        std::uint32_t const address = shared_address(m_.vector[place_]);
-        if (++place_ == places_) place_ = 0, parity_ ^= 1;
-        return address;
-    }
-    /// This warp has read the last `count` vectors.
-    __device__ void let_go(int count)
-    {
-        __syncwarp();
-        if (threadIdx.x % 32 != 0) return;
-        for (int i = count; i > 0; --i) m_.fixed.free[place_ >= i ? place_ - i : place_ - i + places_].arrive();
-    }
-
-private:
-    selection_places<Width> const& m_;
-    int places_, place_ = 0;
-    std::uint32_t parity_ = 0;
-};
-
-template <class Metric, int Width>
+/// Single: blocks are not cut into sub-blocks.
+template <class Metric, int Width, bool Single>
 class score_rows
 {
     using scores = product<bfloat16, panel_blocks>;
@@ -53,7 +30,20 @@ class score_rows
     static constexpr float infinity = __builtin_huge_valf();
 
 public:
-    __device__ score_rows(selection_sizes const& s, selection_places<Width> const& m) : s_(s), ring_(m, s.places) {}
+    __device__ score_rows(selection_sizes const& s, selection_places<Width> const& m, int party)
+        : s_(s), ring_(m, s.places), party_(party)
+    {
+    }
+
+    /// Before and after all products: the turns of the two warpgroups.
+    __device__ void open_turns() const
+    {
+        if (party_ == 1) arrive_threads(multiplying_turn, turn_threads);
+    }
+    __device__ void close_turns() const
+    {
+        if (party_ == 0) sync_threads(multiplying_turn, turn_threads); // the turn that nobody takes
+    }
 
     /// Number of a thread's row i.
     __device__ static int row(int i) { return threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4 + 8 * i; }
@@ -85,44 +75,31 @@ public:
         for (int i = 0; i < 2; ++i) blocks_[i] = blocks[i], reference_[i] = -infinity, sum_[i] = 0.0f;
     }
 
-    /// Starts the products of the stream's next sub-block: means, variances and kept keys.
-    template <bool Kept>
-    __device__ void start()
-    {
-        product_with(mean_, query_);
-        if constexpr (has_variance) product_with(variance_, squared_);
-        if constexpr (Kept) product_with(kept_, query_);
-        close_products();
-    }
-
-    /// First pass: a panel's masses go into the rows' sums. Its first products are started, and the next panel's are
-    /// when this returns.
+    /// First pass: a panel's masses go into the rows' sums.
     template <bool Kept>
     __device__ void add_panel(int panel)
     {
-        float mass[numbers];
-        clear(mass);
-        for (int part = 0; part < s_.sub_blocks; ++part)
+        float shrink[2], offset[2];
+        if constexpr (Single)
         {
-            finish<Kept>();
-            hide_other_blocks(panel);
-            float shrink[2], offset[2];
-            move_references<Kept>(shrink);
+            open_part<Kept>(panel, shrink, offset);
 #pragma unroll
-            for (int i = 0; i < 2; ++i) offset[i] = reference_[i] == -infinity ? 0.0f : reference_[i];
-            if (part > 0)
-            {
-#pragma unroll
-                for (int i = 0; i < numbers; ++i) mass[i] *= shrink[i % 4 / 2];
-            }
-            add_masses<Kept>(mass, offset);
-            start<Kept>();
+            for (int i = 0; i < numbers; ++i) mean_[i] = mass_of<Kept>(i, offset[i % 4 / 2]);
+            add_finite(mean_);
         }
-        float sum[2][2] = {};
+        else
+        {
+            float mass[numbers];
+            clear(mass);
+            for (int part = 0; part < s_.sub_blocks; ++part)
+            {
+                open_part<Kept>(panel, shrink, offset);
 #pragma unroll
-        for (int i = 0; i < numbers; ++i) sum[i % 4 / 2][i % 2] += fabsf(mass[i]) < infinity ? mass[i] : 0.0f;
-#pragma unroll
-        for (int i = 0; i < 2; ++i) sum_[i] += sum[i][0] + sum[i][1];
+                for (int i = 0; i < numbers; ++i)
+                    mass[i] = __fmul_rn(mass[i], shrink[i % 4 / 2]) + mass_of<Kept>(i, offset[i % 4 / 2]);
+            }
+            add_finite(mass);
+        }
     }
 
     /// Between the passes: references become the logarithms of the sums.
@@ -142,61 +119,140 @@ public:
         }
     }
 
-    /// Second pass: a panel's normalised masses to shared memory, once ready() says that it may be written. The next
-    /// panel's first products are started when this returns, where there is More.
-    template <bool Kept, bool More, int Stride, class Ready>
-    __device__ void store_panel(float (&to)[score_rows_each][Stride], Ready ready)
+    /// Second pass: a panel's normalised masses to shared memory, once ready() says that it may be written.
+    /// exchanged: columns of each row that trade places, 0 or 16.
+    template <bool Kept, int Stride, class Ready>
+    __device__ void store_panel(float (&to)[score_rows_each][Stride], int const (&exchanged)[2], Ready ready)
     {
-        float mass[numbers];
-        clear(mass);
-        for (int part = 0; part < s_.sub_blocks - !More; ++part)
+        if constexpr (Single)
         {
-            finish<Kept>();
-            add_masses<Kept>(mass, reference_);
-            start<Kept>();
+            multiply<Kept>();
+#pragma unroll
+            for (int i = 0; i < numbers; ++i) mean_[i] = mass_of<Kept>(i, reference_[i % 4 / 2]);
+            ready();
+            store_masses(mean_, to, exchanged);
         }
-        if constexpr (!More)
+        else
         {
-            finish<Kept>();
-            add_masses<Kept>(mass, reference_);
-        }
-        ready();
-        int const column = threadIdx.x % 4 * 2;
-#pragma unroll
-        for (int j = 0; j < numbers / 4; ++j)
-#pragma unroll
-            for (int i = 0; i < 2; ++i)
+            float mass[numbers];
+            clear(mass);
+            for (int part = 0; part < s_.sub_blocks; ++part)
             {
-                float const* const m = mass + 4 * j + 2 * i;
-                *reinterpret_cast<float2*>(&to[row(i)][8 * j + column]) = float2{counted(m[0]), counted(m[1])};
+                multiply<Kept>();
+#pragma unroll
+                for (int i = 0; i < numbers; ++i) mass[i] += mass_of<Kept>(i, reference_[i % 4 / 2]);
             }
+            ready();
+            store_masses(mass, to, exchanged);
+        }
     }
 
 private:
-    /// A mass as it goes into sums. Only a finite score's is neither negative zero, nor infinite, nor NaN.
+    /// A mass as it goes into sums: NaN where the block's score is not finite, so that sums are not finite either.
     __device__ static float counted(float mass)
     {
-        if (__float_as_uint(mass) >= 0x7f800000u) return no_mass;
-        return mass < 0x1p-100f ? 0.0f : mass;
+        // Only without variances is it minus zero, where no logit is above minus infinity.
+        if constexpr (!has_variance) mass = __float_as_int(mass) < 0 ? __int_as_float(0x7fffffff) : mass;
+        float stored;
+        asm("mul.ftz.f32 %0, %1, %2;" : "=f"(stored) : "f"(mass), "f"(stored_mass));
+        return stored;
+    }
+    template <int Stride>
+    __device__ static void store_masses(float const (&mass)[numbers], float (&to)[score_rows_each][Stride],
+                                        int const (&exchanged)[2])
+    {
+        int const column = threadIdx.x % 4 * 2;
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+        {
+            float* const even = &to[row(i)][column + exchanged[i]]; // of columns that come in sixteens
+            float* const odd = &to[row(i)][column + 16 - exchanged[i]];
+#pragma unroll
+            for (int j = 0; j < numbers / 4; ++j)
+            {
+                float const* const m = mass + 4 * j + 2 * i;
+                float* const at = (j / 2 % 2 == 0 ? even : odd) + j / 4 * 32 + j % 2 * 8;
+                *reinterpret_cast<float2*>(at) = float2{counted(m[0]), counted(m[1])};
+            }
+        }
     }
 
+    /// The products of the stream's next sub-block: with means, variances and kept keys.
     template <bool Kept>
-    __device__ void finish()
+    __device__ void multiply()
     {
+        constexpr int vectors = 1 + has_variance + Kept;
+        int place[vectors];
+#pragma unroll
+        for (int v = 0; v < vectors; ++v) place[v] = ring_.next();
+        sync_threads(multiplying_turn + party_, turn_threads);
+        open_products();
+        product_with(mean_, query_, place[0]);
+        if constexpr (has_variance) product_with(variance_, squared_, place[1]);
+        if constexpr (Kept) product_with(kept_, query_, place[vectors - 1]);
+        arrive_threads(multiplying_turn + 1 - party_, turn_threads);
+        if constexpr (vectors > 2)
+        {
+            wait_products<2>();
+            ring_.let_go(place[0]);
+        }
+        if constexpr (vectors > 1)
+        {
+            wait_products<1>();
+            ring_.let_go(place[vectors - 2]);
+        }
         wait_products<0>();
+        ring_.let_go(place[vectors - 1]);
         pin(mean_);
         if constexpr (has_variance) pin(variance_);
         if constexpr (Kept) pin(kept_);
-        ring_.let_go(1 + has_variance + Kept);
+        if constexpr (has_variance && Metric::expansion == expansion_kind::cumulant)
+        {
+            float const factor = s_.half_square / s_.scale * 1.4426950408889634f; // logits are not scaled yet
+#pragma unroll
+            for (int i = 0; i < numbers; ++i) mean_[i] = fmaf(variance_[i], factor, mean_[i]);
+        }
     }
-    __device__ void product_with(float (&to)[numbers], std::uint32_t const (&rows)[Width / 4])
+    __device__ void product_with(float (&to)[numbers], std::uint32_t const (&rows)[Width / 4], int place)
     {
-        std::uint64_t const vector = panel_descriptor(ring_.next(), 1024, 0);
-        open_products();
+        // All threads of a warp have the address alike: said so, what follows from it is computed once a warp.
+        std::uint32_t const address = __shfl_sync(0xffffffffu, ring_.address(place), 0);
+        std::uint64_t const vector = panel_descriptor(address, 1024, 0), upper = vector >> 32 << 32;
 #pragma unroll
         for (int k = 0; k < Width / 16; ++k)
-            scores::registers_by_rows(to, rows + 4 * k, vector + (k / 4 * (panel_blocks * 128) + k % 4 * 32) / 16,
-                                      k > 0);
+        {
+            std::uint32_t const on = (k / 4 * (panel_blocks * 128) + k % 4 * 32) / 16; // addresses are below 2^18
+            scores::registers_by_rows(to, rows + 4 * k, upper | (static_cast<std::uint32_t>(vector) + on), k > 0);
+        }
+        close_products();
+    }
+
+    /// First pass: products of a sub-block, its rows' references, and by how much earlier masses shrink.
+    template <bool Kept>
+    __device__ void open_part(int panel, float (&shrink)[2], float (&offset)[2])
+    {
+        multiply<Kept>();
+        hide_other_blocks(panel);
+        move_references<Kept>(shrink);
+#pragma unroll
+        for (int i = 0; i < 2; ++i) offset[i] = reference_[i] == -infinity ? 0.0f : reference_[i];
+    }
+    __device__ void add_finite(float const (&mass)[numbers])
+    {
+        float sum[2][2] = {};
+#pragma unroll
+        for (int i = 0; i < numbers; ++i) sum[i % 4 / 2][i % 2] += mass[i];
+        float const row_sum[2] = {sum[0][0] + sum[0][1], sum[1][0] + sum[1][1]};
+        if (fabsf(row_sum[0]) < infinity && fabsf(row_sum[1]) < infinity)
+        {
+            sum_[0] += row_sum[0], sum_[1] += row_sum[1];
+            return;
+        }
+        float finite[2][2] = {};
+#pragma unroll
+        for (int i = 0; i < numbers; ++i) finite[i % 4 / 2][i % 2] += fabsf(mass[i]) < infinity ? mass[i] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) sum_[i] += finite[i][0] + finite[i][1];
     }
 
     __device__ void hide_other_blocks(int panel)
@@ -213,34 +269,36 @@ private:
             }
     }
 
-    /// A mean's logit before it is scaled.
-    __device__ float raw_logit(int i) const
-    {
-        if constexpr (has_variance && Metric::expansion == expansion_kind::cumulant)
-            return fmaf(variance_[i], s_.half_square / s_.scale * 1.4426950408889634f, mean_[i]);
-        return mean_[i];
-    }
-
     /// Each thread's own: the largest finite logit that it has met.
     template <bool Kept>
     __device__ void move_references(float (&shrink)[2])
     {
-        float top[2] = {-infinity, -infinity};
+        float best[2][2][2]; // chains far enough apart that none waits for itself
+#pragma unroll
+        for (int i = 0; i < 8; ++i) best[i / 4][i % 4 / 2][i % 2] = -infinity;
 #pragma unroll
         for (int i = 0; i < numbers; ++i)
         {
-            float& best = top[i % 4 / 2];
-            best = fmaxf(best, raw_logit(i));
-            if constexpr (Kept) best = fmaxf(best, kept_[i]);
+            float& mean = best[0][i % 4 / 2][i % 2];
+            mean = fmaxf(mean, mean_[i]);
+            if constexpr (Kept)
+            {
+                float& kept = best[1][i % 4 / 2][i % 2];
+                kept = fmaxf(kept, kept_[i]);
+            }
         }
+        float top[2];
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+            top[i] = fmaxf(fmaxf(best[0][i][0], best[0][i][1]), fmaxf(best[1][i][0], best[1][i][1]));
         if (top[0] == infinity || top[1] == infinity) find_finite<Kept>(top);
 #pragma unroll
         for (int i = 0; i < 2; ++i)
         {
-            float const best = fmaxf(reference_[i], top[i] * s_.scale);
-            shrink[i] = reference_[i] == -infinity ? 1.0f : exp2_fast(reference_[i] - best);
+            float const moved = fmaxf(reference_[i], top[i] * s_.scale);
+            shrink[i] = reference_[i] == -infinity ? 1.0f : exp2_fast(reference_[i] - moved);
             sum_[i] *= shrink[i];
-            reference_[i] = best;
+            reference_[i] = moved;
         }
     }
     template <bool Kept>
@@ -252,7 +310,7 @@ private:
         for (int i = 0; i < numbers; ++i)
         {
             float& best = top[i % 4 / 2];
-            best = fmaxf(best, finite(raw_logit(i)));
+            best = fmaxf(best, finite(mean_[i]));
             if constexpr (Kept) best = fmaxf(best, finite(kept_[i]));
         }
     }
@@ -262,7 +320,7 @@ private:
     template <bool Kept>
     __device__ float mass_of(int i, float offset) const
     {
-        float const logit = raw_logit(i);
+        float const logit = mean_[i];
         float weight = s_.others;
         if constexpr (has_variance && Metric::expansion == expansion_kind::taylor)
             weight = fmaf(variance_[i], s_.half_square * s_.others, s_.others);
@@ -276,12 +334,6 @@ private:
         if constexpr (!has_variance) mass = top == -infinity ? -0.0f : mass;
         return mass;
     }
-    template <bool Kept>
-    __device__ void add_masses(float (&mass)[numbers], float const (&offset)[2]) const
-    {
-#pragma unroll
-        for (int i = 0; i < numbers; ++i) mass[i] += mass_of<Kept>(i, offset[i % 4 / 2]);
-    }
     __device__ static void clear(float (&mass)[numbers])
     {
 #pragma unroll
@@ -294,6 +346,7 @@ private:
     float mean_[numbers], variance_[has_variance ? numbers : 1], kept_[numbers];
     float reference_[2], sum_[2];
     int blocks_[2];
+    int party_;
 };
 
 } // namespace spla::cuda

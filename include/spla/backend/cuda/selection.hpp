@@ -15,15 +15,16 @@ namespace spla::cuda
 template <int Width>
 bool fit(selection_sizes& s)
 {
-    constexpr int most_candidates = 256, enough_places = 6;
-    int const least = (s.top_k + 2 * panel_blocks + 31) / 32 * 32;
+    constexpr int most_candidates = 224 + candidate_slack, step = 16, enough_places = 8;
     int const vectors = 3; // of one part, there at once
-    for (s.candidates = std::max(least, most_candidates); s.candidates >= least; s.candidates -= 32)
+    int const least = (s.top_k + 2 * panel_blocks + step - 1) / step * step + candidate_slack;
+    if (least > 1024) return false;
+    for (s.candidates = std::max(least, most_candidates); s.candidates >= least; s.candidates -= step)
         for (s.places = most_vector_places; s.places >= enough_places; --s.places)
-            if (selection_memory<Width>::bytes(s) <= most_shared_bytes) return s.candidates < 1024;
+            if (selection_memory<Width>::bytes(s) <= most_shared_bytes) return true;
     s.candidates = least;
     for (s.places = enough_places; s.places >= vectors; --s.places)
-        if (selection_memory<Width>::bytes(s) <= most_shared_bytes) return s.candidates < 1024;
+        if (selection_memory<Width>::bytes(s) <= most_shared_bytes) return true;
     return false;
 }
 
@@ -53,12 +54,20 @@ inline selection_sizes selection_sizes_of(portable::selection_shape const& shape
     return s;
 }
 
-template <class Metric, int Width>
+template <class Metric, int Width, bool Single>
 void launch_selection(Kokkos::Cuda const& exec, selection_arguments const& a)
 {
-    int const items = static_cast<int>(a.sizes.sequences.count) * a.sizes.items * a.sizes.key_heads;
-    launch_blocks("selection", exec, selection_kernel<Metric, Width>, items, selection_memory<Width>::bytes(a.sizes),
-                  a);
+    launch_blocks("selection", exec, selection_kernel<Metric, Width, Single>,
+                  a.sizes.sequences.count * a.sizes.items * a.sizes.key_heads, selection_memory<Width>::bytes(a.sizes),
+                  a, selection_threads);
+}
+template <class Metric, int Width>
+void launch_selection_of_width(Kokkos::Cuda const& exec, selection_arguments const& a)
+{
+    if (a.sizes.sub_blocks == 1)
+        launch_selection<Metric, Width, true>(exec, a);
+    else
+        launch_selection<Metric, Width, false>(exec, a);
 }
 
 /// Lists of a call that why_no_selection() has nothing against. False, and nothing done, where queries cannot be read
@@ -82,12 +91,12 @@ bool select(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& quer
     if (shape.width <= 64)
     {
         if (!fit<64>(a.sizes)) return false;
-        launch_selection<Metric, 64>(exec, a);
+        launch_selection_of_width<Metric, 64>(exec, a);
     }
     else
     {
         if (!fit<128>(a.sizes)) return false;
-        launch_selection<Metric, 128>(exec, a);
+        launch_selection_of_width<Metric, 128>(exec, a);
     }
     return true;
 }

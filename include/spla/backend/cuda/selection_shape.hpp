@@ -17,6 +17,7 @@ inline constexpr int score_rows_each = 64;    ///< of a warpgroup
 inline constexpr int most_lists_each = 32;    ///< of a warpgroup: more would leave no room for candidates
 inline constexpr int panel_blocks = 64;       ///< scored together
 inline constexpr int scoring_groups = 2;      ///< warpgroups
+inline constexpr int selection_threads = 512; ///< a warpgroup that loads, one that selects, and those that score
 inline constexpr int most_vector_places = 12; ///< of the ring of summary vectors
 
 struct selection_sizes
@@ -40,7 +41,7 @@ struct selection_sizes
     float half_square; ///< s^2 / 2, of variances
     float others;      ///< keys that a mean stands for
     int places;        ///< vectors of summaries in shared memory
-    int candidates;    ///< room for them, of a list
+    int candidates;    ///< places of them, of a list: an odd number of times 8
     int most_blocks;   ///< most competing blocks, in whole panels
 };
 
@@ -97,16 +98,25 @@ struct list_progress
     int blocks, rows;       ///< that compete; that score, 0: there is no such list
 };
 
-/// A block that may be selected.
-struct alignas(8) candidate
+/// Numbers of hardware barriers; each warpgroup that scores has its own of each kind.
+enum selection_barrier : int
 {
-    std::int32_t rank;
-    std::int32_t block; ///< counted from the first competing one
+    multiplying_turn = 1, ///< of the matrix units
+    masses_full = 3,      ///< a panel's masses are in shared memory
+    masses_free = 5       ///< and have been read
 };
+inline constexpr int turn_threads = scoring_groups * 128;
+inline constexpr int masses_threads = 128 + 64; ///< two warps select for each warpgroup that scores
+
+/// Which columns of a list's masses trade places, by 16: two lists that a warp reads at one time lie in other banks.
+inline __device__ int exchanged_columns(selection_sizes const& s, int slot)
+{
+    return s.rows_per_list % 2 == 0 ? slot / 2 % 2 * 16 : 0;
+}
 
 /// Shared memory of one block of threads; what follows has sizes known at run time.
 template <int Width>
-struct selection_memory
+struct alignas(16) selection_memory
 {
     static constexpr int panels = Width / 64;
     static constexpr int mass_stride = panel_blocks + 8; ///< rows apart by 8 banks
@@ -122,8 +132,7 @@ struct selection_memory
     {
         std::int64_t const lists = static_cast<std::int64_t>(scoring_groups) * s.lists_each;
         return 1024 + s.places * vector_bytes + static_cast<std::int64_t>(sizeof(selection_memory)) +
-               lists * s.candidates * static_cast<std::int64_t>(sizeof(candidate)) +
-               (s.chunks > 1 ? std::int64_t{4} * scoring_groups * s.most_blocks : 0);
+               lists * s.candidates * 8 + (s.chunks > 1 ? std::int64_t{4} * scoring_groups * s.most_blocks : 0);
     }
 };
 
@@ -134,13 +143,13 @@ struct selection_places
     using memory = selection_memory<Width>;
     typename memory::vector_panel* vector;
     memory& fixed;
-    candidate* candidates; ///< [warpgroup][list][candidates]
-    float* sum;            ///< [warpgroup][most_blocks], of several chunks
+    std::int32_t* candidates; ///< [warpgroup][list][ranks, blocks][candidates]
+    float* sum;               ///< [warpgroup][most_blocks], of several chunks
 
     __device__ selection_places(unsigned char* raw, selection_sizes const& s)
         : vector(reinterpret_cast<typename memory::vector_panel*>(raw)),
-          fixed(*reinterpret_cast<memory*>(vector + s.places)), candidates(reinterpret_cast<candidate*>(&fixed + 1)),
-          sum(reinterpret_cast<float*>(candidates + scoring_groups * s.lists_each * s.candidates))
+          fixed(*reinterpret_cast<memory*>(vector + s.places)), candidates(reinterpret_cast<std::int32_t*>(&fixed + 1)),
+          sum(reinterpret_cast<float*>(candidates + scoring_groups * s.lists_each * s.candidates * 2))
     {
     }
 };

@@ -1,0 +1,48 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "selection_shape.hpp"
+
+/// The scoring warpgroups' side of the ring through which summaries come.
+namespace spla::cuda
+{
+
+/// Takes vectors of summaries as they come.
+template <int Width>
+class vector_ring
+{
+public:
+    __device__ vector_ring(selection_places<Width> const& m, int places)
+        : m_(m), places_(places), leader_(threadIdx.x % 32 == 0)
+    {
+    }
+
+    /// Place of the next vector, once it is there.
+    __device__ int next()
+    {
+        int const place = place_;
+        m_.fixed.full[place].wait(parity_);
+        if (++place_ == places_) place_ = 0, parity_ ^= 1;
+        return place;
+    }
+    __device__ std::uint32_t address(int place) const { return shared_address(m_.vector[place]); }
+    /// This warp has read it. Without a branch: products may be under way.
+    __device__ void let_go(int place) const
+    {
+        asm volatile("{\n"
+                     ".reg .pred leads;\n"
+                     "setp.ne.b32 leads, %1, 0;\n"
+                     "@leads mbarrier.arrive.shared::cta.b64 _, [%0];\n"
+                     "}\n" ::"r"(shared_address(&m_.fixed.free[place])),
+                     "r"(static_cast<int>(leader_))
+                     : "memory");
+    }
+
+private:
+    selection_places<Width> const& m_;
+    int places_, place_ = 0;
+    std::uint32_t parity_ = 0;
+    bool leader_;
+};
+
+} // namespace spla::cuda
