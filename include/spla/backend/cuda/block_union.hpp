@@ -12,7 +12,9 @@ namespace spla::cuda
 
 inline constexpr int no_block = INT_MAX;
 
-/// One token on its way: sinks, the entries of its list, its window up to its own block.
+/// One token on its way: sinks, the entries of its list, its window up to its own block. Ahead: entries are loaded one
+/// step before they are looked at, where a warp has the registers.
+template <bool Ahead>
 class token_walk
 {
 public:
@@ -25,8 +27,11 @@ public:
         window_begin_ = bounds.competing(position).end;
         at_ = first;
         left_ = length;
-        entry_ = left_ > 0 ? lists[at_] : 0;
-        following_ = left_ > 1 ? lists[at_ + 1] : 0;
+        if constexpr (Ahead)
+        {
+            entry_ = left_ > 0 ? lists[at_] : 0;
+            following_ = left_ > 1 ? lists[at_ + 1] : 0;
+        }
         next_ = after(-1, position, lists, bounds.sink_blocks);
     }
     __device__ int next() const { return next_; }
@@ -43,17 +48,22 @@ private:
         if (block + 1 < sink_blocks && block < own) return block + 1;
         for (; left_ > 0; --left_)
         {
-            if (entry_ > block && entry_ >= sink_blocks && entry_ < window_begin_) return entry_;
-            entry_ = following_; // loaded one step ahead
-            if (left_ > 2) following_ = lists[at_ + 2];
+            int const entry = Ahead ? entry_ : lists[at_];
+            if (entry > block && entry >= sink_blocks && entry < window_begin_) return entry;
+            if constexpr (Ahead)
+            {
+                entry_ = following_;
+                if (left_ > 2) following_ = lists[at_ + 2];
+            }
             ++at_;
         }
         int const forced = block + 1 > window_begin_ ? block + 1 : window_begin_;
         return forced <= own ? forced : no_block;
     }
 
-    int at_, left_; ///< the entries that are left
-    int entry_, following_, window_begin_, next_;
+    int at_, left_;         ///< the entries that are left
+    int entry_, following_; ///< the first two of them, where they are loaded ahead
+    int window_begin_, next_;
 };
 
 /// Up to 32 N tokens, token t in lane t % 32. All of a warp call each function.
@@ -107,7 +117,7 @@ public:
     }
 
 private:
-    token_walk walk_[N];
+    token_walk<(N < 4)> walk_[N];
     std::int32_t const* lists_;
     int first_; ///< position of this lane's first token
 };
