@@ -13,5 +13,7 @@ template __global__ void selection_kernel<taylor<diagonal>, 128, true>(const __g
 template __global__ void residual_kernel<softmax_pair, 64, false>(const __grid_constant__ residual_arguments);
 template __global__ void residual_kernel<softmax_pair, 128, false>(const __grid_constant__ residual_arguments);
 template __global__ void residual_kernel<softmax, 128, true>(const __grid_constant__ residual_arguments);
+template __global__ void list_state_kernel<softmax_pair, 64>(const __grid_constant__ list_state_arguments);
+template __global__ void list_state_kernel<softmax_pair, 128>(const __grid_constant__ list_state_arguments);
 template __global__ void state_kernel<state_arguments>(const __grid_constant__ state_arguments);
 } // namespace spla::cuda

@@ -146,25 +146,23 @@ __device__ void combine_row(residual_arguments const& a, tile_place const& t, ro
         }
 }
 
-/// All rows of a warp.
+/// All rows of a warp. idle: this thread's row i has no residual.
 template <int N, bool Normalised>
-__device__ void store_residual(residual_arguments const& a, row_place const& place, residual_tile const& tile,
-                               float (&sums)[N], row_denominator<Normalised> const& denominator)
+__device__ void store_residual(residual_arguments const& a, row_place const& place, tile_place const& t,
+                               bool const (&idle)[2], float (&sums)[N], row_denominator<Normalised> const& denominator)
 {
-    tile_place const& t = tile.place;
     bool const mine[2] = {place.is_in(t, 0), place.is_in(t, 1)};
 #pragma unroll
     for (int i = 0; i < 2; ++i)
     {
         float const factor = denominator.factor(i);
-        bool const idle = place.has(tile.idle, i);
 #pragma unroll
         for (int j = 0; j < N / 4; ++j)
 #pragma unroll
             for (int e = 0; e < 2; ++e)
             {
                 float& r = sums[4 * j + 2 * i + e];
-                r = idle ? 0.0f : r * factor; // zero by construction, not by rounding
+                r = idle[i] ? 0.0f : r * factor; // zero by construction, not by rounding
             }
     }
 #pragma unroll 1

@@ -53,7 +53,8 @@ public:
                 if (passing_) pass_over();
             }
         }
-        store_residual(a_, place_, t, sums_, denominator_);
+        bool const idle[2] = {place_.has(t.idle, 0), place_.has(t.idle, 1)};
+        store_residual(a_, place_, t.place, idle, sums_, denominator_);
     }
 
     /// This warp has read what is behind the barrier.

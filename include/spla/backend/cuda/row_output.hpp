@@ -9,12 +9,21 @@
 namespace spla::cuda
 {
 
-/// Number by number, in either type of an output.
+/// Number by number, in either type of an output; two by two where they are wide and lie so.
 template <class Element, int N>
 __device__ void store_numbers(detail::output_row<Element> const& to, float const (&sums)[N], int i, float scale,
                               int width, bool mine)
 {
     int const column = threadIdx.x % 4 * 2;
+    if (to.wide && reinterpret_cast<std::uintptr_t>(to.data) % 8 == 0 && width % 2 == 0)
+    {
+#pragma unroll
+        for (int j = 0; j < N / 4; ++j)
+            if (mine && 8 * j + column < width)
+                *reinterpret_cast<float2*>(static_cast<float*>(to.data) + 8 * j + column) =
+                    float2{sums[4 * j + 2 * i] * scale, sums[4 * j + 2 * i + 1] * scale};
+        return;
+    }
 #pragma unroll
     for (int j = 0; j < N / 4; ++j)
 #pragma unroll
