@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: The spla authors
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Lines of bench_gpu_prefill and of peers/torch_gpu.py, of one run, into one file of results, an aligned table and a plot."""
+"""Lines of bench_gpu_prefill and of peers/torch_gpu.py, of one run, into one file of results and an
+aligned table."""
 import argparse
 import datetime
 import json
@@ -17,34 +18,6 @@ def driver():
 def version():
     text = (pathlib.Path(__file__).parent.parent / "include/spla/version.hpp").read_text()
     return ".".join(re.search(rf"SPLA_VERSION_{part} (\d+)", text)[1] for part in ("MAJOR", "MINOR", "PATCH"))
-
-
-def plot(lines, peers, path, device):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 5))
-    curves = {}
-    for x in lines:
-        if ".whole." in x["what"]:
-            curves.setdefault("spla, " + x["what"].rsplit(".", 1)[1], []).append((x["shape"]["tokens"], x["ms"]))
-    for p in peers:
-        curves.setdefault(p["peer"], []).append((p["tokens"], p["ms"]))
-    for name, points in curves.items():
-        axes.plot(*zip(*sorted(points)), marker="o", label=name, linestyle="-" if name.startswith("spla") else "--")
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    ticks = sorted({x["shape"]["tokens"] for x in lines})
-    axes.set_xticks(ticks, [f"{t // 1024}K" for t in ticks])
-    axes.set_xlabel("tokens")
-    axes.set_ylabel("ms")
-    axes.grid(True, which="both", alpha=0.3)
-    axes.legend()
-    axes.set_title(f"Prefill, {device}, bf16, D {lines[0]['shape']['d']}", fontsize=10)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
 
 
 def main():
@@ -77,7 +50,6 @@ def main():
             line = {"what": "peer.prefill.dense", "shape": {**shape, "batch": 1, "dv": p["d"], "dtype": "bf16"}, "peer": p["peer"],
                     **{key: p[key] for key in ("ms", "min", "max", "n")}, "device": lines[0]["device"]}
             out.write(json.dumps({**line, **common}) + "\n")
-    plot(lines, peers, re.sub(r"\.jsonl$", ".png", arguments.out), lines[0]["device"])
 
 
 main()

@@ -87,6 +87,13 @@ struct prefill_case
         extras.use_lists(lists);
         spla::selected_attention(exec, in.query, in.key, in.value, output, o, extras);
     }
+    /// Of a prompt in one segment: the state then has the prefix states of all queries.
+    void residual()
+    {
+        spla::attention_extras<inputs::element> extras;
+        extras.use_lists(lists);
+        spla::residual_attention(exec, in.query, in.key, in.value, output, state, o, extras, scratch);
+    }
 };
 
 /// Union of what 32 neighbouring tokens selected, over one list; and (query, key) pairs that the exact branch visits.
@@ -202,6 +209,7 @@ void run(settings const& s, record& r, timer const& time, inputs const& in, shar
     r.add("select." + name, tokens, time(9, [&] { c.select(); }), 0, figures.union_ratio);
     r.add("exact." + name, tokens, time(9, [&] { c.exact(); }), 4.0 * static_cast<double>(s.dim) * figures.pairs / peak,
           figures.union_ratio);
+    if (tokens <= s.segment) r.add("residual." + name, tokens, time(9, [&] { c.residual(); }), 0, figures.union_ratio);
     r.add("whole." + name, tokens, time(9, [&] { c.whole(); }), 0, figures.union_ratio);
 }
 
