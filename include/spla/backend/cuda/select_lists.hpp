@@ -43,7 +43,6 @@ public:
     __device__ void run()
     {
         int const items = static_cast<int>(s_.sequences.count) * s_.items * s_.key_heads;
-        arrive_threads(masses_free + party_, masses_threads);
         for (int i = blockIdx.x; i < items; i += gridDim.x)
         {
             selection_item const item = find_item(s_, i);
@@ -105,18 +104,18 @@ private:
     }
 
     /// Sums a panel over each list's rows, in their order, and offers the sums once all chunks are in.
-    __device__ void take_panel(int chunk, int panel) const
+    __device__ void take_panel(int chunk, int panel)
     {
         int const all = turns();
         for (int turn = 0; turn < all; ++turn)
         {
             int const at = slot(turn);
             list_progress list = progress(at);
-            if (turn == 0) sync_threads(masses_full + party_, masses_threads);
+            if (turn == 0) m_.fixed.masses_full[party_].wait(phase_parity(panels_, 1));
             float sum[lanes::numbers];
             add_rows(list, at, chunk, sum);
             __syncwarp();
-            if (turn + 1 == all) arrive_threads(masses_free + party_, masses_threads);
+            if (turn + 1 == all && threadIdx.x % 32 == 0) m_.fixed.masses_free[party_].arrive();
             if (s_.chunks > 1)
             {
                 add_chunk(list, chunk, panel, sum);
@@ -128,6 +127,7 @@ private:
             best(at).offer(list, rank, panel * panel_blocks);
             keep(at, list);
         }
+        ++panels_;
     }
     __device__ void add_rows(list_progress const& list, int slot, int chunk, float (&sum)[lanes::numbers]) const
     {
@@ -213,8 +213,9 @@ private:
     selection_arguments const& a_;
     selection_sizes const& s_;
     selection_places<Width> const& m_;
-    int party_; ///< the warpgroup that scores
-    int first_; ///< slot of the warp's first list
+    int party_;      ///< the warpgroup that scores
+    int first_;      ///< slot of the warp's first list
+    int panels_ = 0; ///< taken so far
 };
 
 /// Few lists have many rows each: then a whole warp adds them.

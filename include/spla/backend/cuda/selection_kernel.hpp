@@ -69,7 +69,6 @@ public:
             }
         }
         rows_.close_turns();
-        sync_threads(masses_free + party_, masses_threads); // the place that nobody fills
     }
 
 private:
@@ -105,9 +104,13 @@ private:
         rows_.normalise();
         for (int panel = panels - 1; panel >= 0; --panel)
         {
-            auto const was_read = [&] { sync_threads(masses_free + party_, masses_threads); }; // the panel before
+            auto const was_read = [&] { // the panel before; the first finds its place free
+                m_.fixed.masses_free[party_].wait(phase_parity(panels_, 1) ^ 1);
+            };
             rows_.template store_panel<Kept>(m_.fixed.mass[party_], exchanged_, was_read);
-            arrive_threads(masses_full + party_, masses_threads);
+            __syncwarp();
+            if (threadIdx.x % 32 == 0) m_.fixed.masses_full[party_].arrive();
+            ++panels_;
         }
     }
 
@@ -117,6 +120,7 @@ private:
     int party_;
     score_rows<Metric, Width, Single> rows_;
     int exchanged_[2];
+    int panels_ = 0; ///< stored so far
 };
 
 template <class Metric, int Width, bool Single>
@@ -131,6 +135,8 @@ __global__ __launch_bounds__(selection_threads, 1) void selection_kernel(__grid_
     if (threadIdx.x == 0)
     {
         for (int i = 0; i < a.sizes.places; ++i) m.fixed.full[i].init(1), m.fixed.free[i].init(scoring_groups * 4);
+        for (int i = 0; i < scoring_groups; ++i)
+            m.fixed.masses_full[i].init(4), m.fixed.masses_free[i].init(selecting_warps);
         fence_barrier_init();
     }
     __syncthreads();

@@ -98,15 +98,9 @@ struct list_progress
     int blocks, rows;       ///< that compete; that score, 0: there is no such list
 };
 
-/// Numbers of hardware barriers; each warpgroup that scores has its own of each kind.
-enum selection_barrier : int
-{
-    multiplying_turn = 1, ///< of the matrix units
-    masses_full = 3,      ///< a panel's masses are in shared memory
-    masses_free = 5       ///< and have been read
-};
+inline constexpr int multiplying_turn = 1; ///< hardware barriers of the warpgroups that score: whose matrix units are
 inline constexpr int turn_threads = scoring_groups * 128;
-inline constexpr int masses_threads = 128 + 64; ///< two warps select for each warpgroup that scores
+inline constexpr int selecting_warps = 2; ///< for each warpgroup that scores
 
 /// Which columns of a list's masses trade places, by 16: two lists that a warp reads at one time lie in other banks.
 inline __device__ int exchanged_columns(selection_sizes const& s, int slot)
@@ -123,6 +117,7 @@ struct alignas(16) selection_memory
     using vector_panel = std::uint16_t[panels][panel_blocks][64];
 
     barrier full[most_vector_places], free[most_vector_places];
+    barrier masses_full[scoring_groups], masses_free[scoring_groups]; ///< a panel's masses are there; have been read
     list_progress progress[scoring_groups][most_lists_each];
     float mass[scoring_groups][score_rows_each][mass_stride];
 
