@@ -20,6 +20,23 @@ bool can_store(detail::output_tensor<Element> const& t)
     return fits;
 }
 
+/// Tiles of so many tokens.
+inline exact_shape tiles_of(portable::attention_shape const& shape, int tokens)
+{
+    exact_shape tiles{};
+    tiles.group = shape.group;
+    tiles.tokens = tokens;
+    tiles.sequences = shape.sequences;
+    std::int64_t const each = tile_count(shape.sequences.queries, shape.sequences.keys, tokens); // of a fixed batch
+    tiles.items = {shape.sequences.count, each};
+    tiles.most_tiles = static_cast<int>(shape.sequences.count * each);
+    tiles.key_heads = static_cast<int>(shape.key_heads);
+    tiles.value_dim = shape.value_dim;
+    tiles.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
+                    static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
+    return tiles;
+}
+
 template <class Element, int Width>
 void launch_exact(Kokkos::Cuda const& exec, exact_arguments<Element> const& a)
 {
@@ -42,24 +59,14 @@ bool attend(Kokkos::Cuda const& exec, detail::tensor<Element const> const& query
     if (!runs_here(exec) || !can_map(query) || !can_map(key) || !can_map(value) || !can_store(out.sparse)) return false;
     if (list && list.stride[1] > (1 << 23)) return false; // an int finds the lists of a tile's tokens
     exact_arguments<Element> a{};
-    a.shape.group = shape.group;
-    a.shape.tokens = tile_rows / shape.group;
+    a.shape = tiles_of(shape, tile_rows / shape.group);
+    a.shape.scale = static_cast<float>(shape.scale * 1.4426950408889634); // exp2 in place of exp
     a.query = make_tensor_map<Element>(query, shape.group, a.shape.tokens);
     a.key = make_tensor_map<Element>(key, 1, block_tokens);
     a.value = make_tensor_map<Element>(value, 1, block_tokens);
     a.query_map = query.map, a.key_map = key.map, a.value_map = value.map;
     a.list = list;
     a.out = out;
-    a.shape.sequences = shape.sequences;
-    std::int64_t const each =
-        tile_count(shape.sequences.queries, shape.sequences.keys, a.shape.tokens); // of a fixed batch
-    a.shape.items = {shape.sequences.count, each};
-    a.shape.most_tiles = static_cast<int>(shape.sequences.count * each);
-    a.shape.key_heads = static_cast<int>(shape.key_heads);
-    a.shape.value_dim = shape.value_dim;
-    a.shape.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
-                      static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
-    a.shape.scale = static_cast<float>(shape.scale * 1.4426950408889634); // exp2 in place of exp
     if (shape.width <= 64 && shape.value_dim <= 64)
         launch_exact<Element, 64>(exec, a);
     else

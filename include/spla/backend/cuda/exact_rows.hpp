@@ -182,13 +182,6 @@ private:
         }
     }
 
-    /// This warp has read what is behind the barrier.
-    __device__ static void let_go(barrier& free)
-    {
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) free.arrive();
-    }
-
     __device__ void start_logits(float (&logits)[logit_product::registers], int place)
     {
         std::uint64_t const query = warp_descriptor(shared_address(m_.query) + group_ * 64 * 128, 0);

@@ -50,6 +50,13 @@ struct barrier
     }
 };
 
+/// This warp has read what is behind the barrier.
+inline __device__ void let_go(barrier& free)
+{
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) free.arrive();
+}
+
 /// Parity of the phase in which the n-th use of a ring of places is announced.
 inline __device__ std::uint32_t phase_parity(int n, int places)
 {

@@ -215,7 +215,7 @@ __device__ void process_lists(list_state_arguments const& a, Memory& m)
         m.item_full[place].wait(phase_parity(items, Memory::items));
         if (!m.item[place].place.exists) return;
         rows.process(m.item[place]);
-        rows.let_go(m.item_free[place]);
+        let_go(m.item_free[place]);
     }
 }
 

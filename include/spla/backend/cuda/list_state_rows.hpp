@@ -48,13 +48,6 @@ public:
         }
     }
 
-    /// This warp has read, or written, what is behind the barrier.
-    __device__ static void let_go(barrier& b)
-    {
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) b.arrive();
-    }
-
 private:
     /// S of the item's blocks. The next stage's products are under way when one is let go.
     __device__ void sum_blocks(int blocks)

@@ -39,23 +39,6 @@ inline bool can_read_pairs(detail::tensor<float const> const& t)
     return fits;
 }
 
-/// Tiles of so many tokens.
-inline exact_shape tiles_of(portable::attention_shape const& shape, int tokens)
-{
-    exact_shape tiles{};
-    tiles.group = shape.group;
-    tiles.tokens = tokens;
-    tiles.sequences = shape.sequences;
-    std::int64_t const each = tile_count(shape.sequences.queries, shape.sequences.keys, tokens); // of a fixed batch
-    tiles.items = {shape.sequences.count, each};
-    tiles.most_tiles = static_cast<int>(shape.sequences.count * each);
-    tiles.key_heads = static_cast<int>(shape.key_heads);
-    tiles.value_dim = shape.value_dim;
-    tiles.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
-                    static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
-    return tiles;
-}
-
 /// The copy engine's view of states from `first` on, however many there are: coordinates (column, feature of a half,
 /// half, number). What lies behind the columns and features of a half arrives as zeros.
 inline CUtensorMap make_state_map(float const* first, portable::linear_tensor<float> const& state, int halves,

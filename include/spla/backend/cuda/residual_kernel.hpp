@@ -170,7 +170,7 @@ __device__ void sum_tiles(residual_arguments const& a, Memory& m)
         m.tile_full[place].wait(phase_parity(tiles, Memory::tiles));
         if (!m.tile[place].place.exists) return;
         rows.sum(m.tile[place]);
-        rows.let_go(m.tile_free[place]);
+        let_go(m.tile_free[place]);
     }
 }
 

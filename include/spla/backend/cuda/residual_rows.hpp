@@ -57,13 +57,6 @@ public:
         store_residual(a_, place_, t.place, idle, sums_, denominator_);
     }
 
-    /// This warp has read what is behind the barrier.
-    __device__ static void let_go(barrier& free)
-    {
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) free.arrive();
-    }
-
 private:
     __device__ void load_queries(residual_tile const& t)
     {

@@ -100,13 +100,6 @@ __device__ inline void store_pair(float2* to, float first, float second)
                  : "memory");
 }
 
-/// This warp has read what is behind the barrier.
-__device__ inline void let_go(barrier& free)
-{
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) free.arrive();
-}
-
 /// The warpgroup that multiplies. A block's product is summed apart and then added in fp32, rounded to nearest: matrix
 /// units cut off, and a state that stayed in their accumulators would shrink, block after block.
 __device__ inline void carry_state(state_arguments const& a, state_memory& m, state_slice const& s)
