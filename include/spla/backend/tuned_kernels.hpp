@@ -127,7 +127,8 @@ void make_statistics(Exec const& exec, detail::tensor<Element const> const& key,
 {
 #if defined(SPLA_HOPPER_KERNELS)
     if constexpr (has_hopper<Exec, Element> && cuda::has_statistics<Metric>)
-        if (block == cuda::block_tokens && !cuda::why_no_rows(summary.head_dim, 8) && cuda::can_map(key))
+        if (block == cuda::block_tokens && !cuda::why_no_rows(summary.head_dim, 8) && cuda::can_map(key) &&
+            !cuda::why_not_here(exec.cuda_device()))
             return cuda::make_statistics_on_cuda<Metric>(exec, key, summary, sequences.count, first, count, kept);
 #endif
     portable::make_statistics<Metric>(exec, key, summary, sequences, {sequences.count, count}, sequences.count * count,

@@ -115,7 +115,7 @@ private:
             float sum[lanes::numbers];
             add_rows(list, at, chunk, sum);
             __syncwarp();
-            if (turn + 1 == all && threadIdx.x % 32 == 0) m_.fixed.masses_free[party_].arrive();
+            if (turn + 1 == all) m_.fixed.masses_free[party_].arrive();
             if (s_.chunks > 1)
             {
                 add_chunk(list, chunk, panel, sum);

@@ -108,8 +108,7 @@ private:
                 m_.fixed.masses_free[party_].wait(phase_parity(panels_, 1) ^ 1);
             };
             rows_.template store_panel<Kept>(m_.fixed.mass[party_], exchanged_, was_read);
-            __syncwarp();
-            if (threadIdx.x % 32 == 0) m_.fixed.masses_full[party_].arrive();
+            m_.fixed.masses_full[party_].arrive();
             ++panels_;
         }
     }
@@ -136,7 +135,7 @@ __global__ __launch_bounds__(selection_threads, 1) void selection_kernel(__grid_
     {
         for (int i = 0; i < a.sizes.places; ++i) m.fixed.full[i].init(1), m.fixed.free[i].init(scoring_groups * 4);
         for (int i = 0; i < scoring_groups; ++i)
-            m.fixed.masses_full[i].init(4), m.fixed.masses_free[i].init(selecting_warps);
+            m.fixed.masses_full[i].init(128), m.fixed.masses_free[i].init(selecting_warps * 32);
         fence_barrier_init();
     }
     __syncthreads();

@@ -22,6 +22,7 @@ template <class Element, int Lanes, bool Variances>
 __global__ __launch_bounds__(statistics_threads, statistics_blocks) void block_statistics_kernel(
     __grid_constant__ statistics_arguments<Element> const a)
 {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     using statistics = block_statistics<Element, Lanes, Variances>;
     __shared__ typename statistics::memory m;
     auto const heads = static_cast<std::uint32_t>(a.summary.key_heads);
@@ -29,6 +30,7 @@ __global__ __launch_bounds__(statistics_threads, statistics_blocks) void block_s
     for (int sequence = blockIdx.y; sequence < a.sequences; sequence += gridDim.y)
         if (a.summary.map.holds(sequence, block)) // else its page does not exist
             statistics(a, m).summarise(sequence, block, blockIdx.x % heads);
+#endif
 }
 
 /// Makes the summaries of blocks [first_block, first_block + blocks_each) of every sequence. Keys are of a fixed batch
