@@ -87,9 +87,6 @@ struct exact_loader
     }
 
 private:
-    /// Parity of the phase in which the n-th use of a ring of `size` finds its place free: the first finds it so.
-    static __device__ std::uint32_t free_parity(int n, int size) { return phase_parity(n, size) ^ 1; }
-
     __device__ void note(int n, int const (&block)[2], std::uint32_t const (&tokens)[2][4], tile_place const& t,
                          bool last)
     {

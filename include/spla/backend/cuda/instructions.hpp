@@ -62,6 +62,11 @@ inline __device__ std::uint32_t phase_parity(int n, int places)
 {
     return n / places & 1;
 }
+/// And of that in which the n-th use finds its place free: the first finds it so.
+inline __device__ std::uint32_t free_parity(int n, int places)
+{
+    return phase_parity(n, places) ^ 1;
+}
 
 /// Barriers that were just initialised, seen by the copy engine.
 __device__ inline void fence_barrier_init()
@@ -90,6 +95,21 @@ __device__ inline void fetch_box(CUtensorMap const& map, int c0, int c1, int c2,
     asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];" ::"l"(&map), "r"(c0),
                  "r"(c1), "r"(c2), "r"(c3)
                  : "memory");
+}
+
+/// Copies bytes that lie together to shared memory, in units of 16.
+inline __device__ void copy_bytes(void const* from, barrier& done, void* to, int bytes)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(to)),
+                 "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(shared_address(&done))
+                 : "memory");
+}
+
+/// A line of 128 bytes into the second-level cache.
+inline __device__ void fetch_line(void const* from)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
 }
 
 /// Registers that each thread of this warpgroup has from here on.

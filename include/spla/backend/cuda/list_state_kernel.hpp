@@ -94,9 +94,6 @@ struct list_state_loader
     }
 
 private:
-    /// Parity of the phase in which the n-th use of a ring of `size` finds its place free: the first finds it so.
-    static __device__ std::uint32_t free_parity(int n, int size) { return phase_parity(n, size) ^ 1; }
-
     __device__ void load(tile_place const& t, int items, int& stages, int& works_so_far)
     {
         basic_window<int> const& bounds = a.shape.tiles.bounds;
@@ -128,7 +125,7 @@ private:
             for (std::uint32_t left = walk.valid(); left != 0; left &= left - 1)
             {
                 int const block = walk.entry(__ffs(left) - 1);
-                if (n == fetch_at) fetch_queries(t);
+                if (n == fetch_at) fetch_queries(a.query, t, a.shape.tiles.group, a.shape.width);
                 if (lane == 0) load_block(block, t, stages);
                 __syncwarp();
                 stages += memory::stages_a_block;
@@ -139,7 +136,7 @@ private:
                     ++boxes;
                 }
             }
-        if (selected == 0) fetch_queries(t);
+        if (selected == 0) fetch_queries(a.query, t, a.shape.tiles.group, a.shape.width);
         load_state(states, state, boxes, memory::state_boxes, works_so_far);
         ++works_so_far;
     }
@@ -167,18 +164,6 @@ private:
         to.blocks = blocks;
         to.works = works;
         m.item_full[place].arrive();
-    }
-    /// Rows of the list into the second-level cache, ahead of their turn.
-    __device__ void fetch_queries(tile_place const& t) const
-    {
-        int const group = a.shape.tiles.group, queries = (t.end - t.begin) * group;
-        for (int r = lane; r < queries; r += 32)
-        {
-            auto const* const row = reinterpret_cast<char const*>(
-                a.query.row(t.sequence, t.begin - t.first_position + r / group, t.head * group + r % group));
-            for (int byte = 0; byte < a.shape.width * 2; byte += 128)
-                asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(row + byte)));
-        }
     }
     __device__ void load_block(int block, tile_place const& t, int stages)
     {

@@ -3,6 +3,7 @@
 #pragma once
 #include "matrix_product.hpp"
 #include "row_features.hpp"
+#include "row_pieces.hpp"
 
 /// phi of a warpgroup's 64 query rows (spec section 4), made where matrix units want it: in registers, as the first
 /// operand of products.
@@ -11,16 +12,6 @@
 /// half by half, each padded with zeros to Width; word 2 j + i of a half is row i's pair.
 namespace spla::cuda
 {
-
-/// A pair of bfloat16 as two numbers.
-inline __device__ float low_number(std::uint32_t pair)
-{
-    return __uint_as_float(pair << 16);
-}
-inline __device__ float high_number(std::uint32_t pair)
-{
-    return __uint_as_float(pair & 0xffff0000u);
-}
 
 template <class FeatureMap, int Width>
 struct query_features

@@ -48,7 +48,7 @@ struct residual_loader
             int const added = a.shape.direct ? a.shape.tiles.bounds.sink_blocks : state_end;
             selected_union<Lanes> walk;
             walk.open(a.shape.tiles.bounds, t, a.list, added);
-            fetch_queries(t);
+            fetch_queries(a.query, t, a.shape.tiles.group, a.shape.width);
             __syncwarp();
             if (tiles > 0) sync_threads(5 + warp, 64);
             int n = tiles > 0 ? m.steps : 0; // so far
@@ -79,22 +79,6 @@ struct residual_loader
     }
 
 private:
-    /// Parity of the phase in which the n-th use of a ring of `size` finds its place free: the first finds it so.
-    static __device__ std::uint32_t free_parity(int n, int size) { return phase_parity(n, size) ^ 1; }
-
-    /// Rows of the tile into the second-level cache, ahead of its turn.
-    __device__ void fetch_queries(tile_place const& t) const
-    {
-        int const group = a.shape.tiles.group;
-        int const rows = (t.end - t.begin) * group;
-        for (int r = threadIdx.x % 32; r < rows; r += 32)
-        {
-            auto const* const row = reinterpret_cast<char const*>(
-                a.query.row(t.sequence, t.begin - t.first_position + r / group, t.head * group + r % group));
-            for (int byte = 0; byte < a.shape.width * 2; byte += 128)
-                asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(row + byte)));
-        }
-    }
     __device__ void announce(tile_place const& t, int tiles, selected_union<Lanes> const& walk, int added, bool visits)
     {
         int const place = tiles % memory::tiles;

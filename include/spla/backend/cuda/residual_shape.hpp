@@ -63,6 +63,20 @@ inline __device__ int chunks_to_a_half(residual_shape const& shape)
     return (shape.width + chunk_features - 1) / chunk_features;
 }
 
+/// Rows of a tile's queries into the second-level cache, ahead of their turn. By one warp.
+inline __device__ void fetch_queries(detail::tensor<bfloat16 const> const& query, tile_place const& t, int group,
+                                     int width)
+{
+    int const rows = (t.end - t.begin) * group;
+    for (int r = threadIdx.x % 32; r < rows; r += 32)
+    {
+        auto const* const row = reinterpret_cast<char const*>(
+            query.row(t.sequence, t.begin - t.first_position + r / group, t.head * group + r % group));
+#pragma unroll 1
+        for (int byte = 0; byte < width * 2; byte += 128) fetch_line(row + byte);
+    }
+}
+
 /// Shared memory of one block of threads.
 template <int Halves, int Width>
 struct residual_memory

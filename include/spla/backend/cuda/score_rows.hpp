@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "matrix_product.hpp"
+#include "row_pieces.hpp"
 #include "vector_ring.hpp"
 
 /// 64 rows of one warpgroup and their estimates of blocks' masses (spec section 2): [q, q*q, q] times [mean, variance,
@@ -67,7 +68,7 @@ public:
 #pragma unroll
             for (int k = 0; k < Width / 4; ++k)
             {
-                float const low = __uint_as_float(query_[k] << 16), high = __uint_as_float(query_[k] & 0xffff0000u);
+                float const low = low_number(query_[k]), high = high_number(query_[k]);
                 squared_[k] = pack<bfloat16>(low * low, high * high);
             }
         }

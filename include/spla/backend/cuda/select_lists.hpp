@@ -98,8 +98,7 @@ private:
         {
             bfloat16 const* const query = a_.query.row(item.sequence, p.scoring + r / s_.group * s_.score_every - first,
                                                        item.head * s_.group + r % s_.group);
-            for (int d = 0; d < s_.width; d += 64) // a line's numbers
-                asm volatile("prefetch.global.L2 [%0];" ::"l"(query + d));
+            for (int d = 0; d < s_.width; d += 64) fetch_line(query + d); // a line's numbers
         }
     }
 

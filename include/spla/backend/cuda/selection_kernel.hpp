@@ -104,8 +104,8 @@ private:
         rows_.normalise();
         for (int panel = panels - 1; panel >= 0; --panel)
         {
-            auto const was_read = [&] { // the panel before; the first finds its place free
-                m_.fixed.masses_free[party_].wait(phase_parity(panels_, 1) ^ 1);
+            auto const was_read = [&] { // the panel before
+                m_.fixed.masses_free[party_].wait(free_parity(panels_, 1));
             };
             rows_.template store_panel<Kept>(m_.fixed.mass[party_], exchanged_, was_read);
             m_.fixed.masses_full[party_].arrive();

@@ -7,15 +7,6 @@
 namespace spla::cuda
 {
 
-/// Copies bytes that lie together to shared memory, in units of 16.
-inline __device__ void copy_bytes(void const* from, barrier& done, void* to, int bytes)
-{
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                     shared_address(to)),
-                 "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(shared_address(&done))
-                 : "memory");
-}
-
 /// Two warps that split states, chunk after chunk, ahead of the warpgroups that multiply. The copy engine brings one
 /// chunk while another waits to be multiplied.
 template <int Halves, int Width>

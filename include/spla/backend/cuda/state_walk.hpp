@@ -84,7 +84,7 @@ __device__ inline void load_state_blocks(state_arguments const& a, state_memory&
     for (int n = 0; n < a.blocks; ++n)
     {
         int const place = n % state_memory::stages;
-        m.free[place].wait(phase_parity(n, state_memory::stages) ^ 1); // the first use finds its place free
+        m.free[place].wait(free_parity(n, state_memory::stages));
         m.full[place].arrive_expecting(sizeof(m.feature[0]) + sizeof(m.value[0]));
         copy_box(a.features, m.full[place], m.feature[place], s.feature, s.head, n * block_tokens, s.sequence);
         auto const at = a.value_map(s.sequence, (a.first_block + n) * block_tokens);
