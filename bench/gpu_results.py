@@ -1,13 +1,20 @@
 # SPDX-FileCopyrightText: The spla authors
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Lines of bench_gpu_prefill and of peers/torch_gpu.py, of one run, into one file of results and an
-aligned table."""
+"""Lines of bench_gpu_prefill and of the peers, of one run, into one file of results, each of spla's beside the fastest peer that
+does the same; and as tables."""
 import argparse
 import datetime
 import json
 import pathlib
 import re
 import subprocess
+
+import gpu_tables
+
+# What a peer has to be measured as to stand beside a measurement of spla.
+PEERS = {"prefill.whole.": "peer.prefill.dense", "prefill.exact.random": "peer.prefill.dense",
+         "prefill.exact.given": "peer.prefill.exact.given", "prefill.exact.per_token": "peer.prefill.exact.per_token",
+         "prefill.select.per_token": "peer.prefill.select.per_token"}
 
 
 def driver():
@@ -20,6 +27,22 @@ def version():
     return ".".join(re.search(rf"SPLA_VERSION_{part} (\d+)", text)[1] for part in ("MAJOR", "MINOR", "PATCH"))
 
 
+def lines_of(path):
+    return [json.loads(x) for x in pathlib.Path(path).read_text().splitlines() if x.startswith("{")]
+
+
+def beside(x, peers):
+    """peer, peer_ms and ratio of one line: the fastest, of given lists the fastest with key blocks of spla's width; peers: all."""
+    wanted = next((peer for what, peer in PEERS.items() if x["what"].startswith(what)), None)
+    same = [p for p in peers if p["what"] == wanted and "ms" in p
+            and all(p["shape"][key] == x["shape"][key] for key in ("tokens", "q_heads", "kv_heads", "d"))]
+    if not same or "ms" not in x:
+        return {}
+    fastest = min([p for p in same if p["shape"].get("key_block", 64) == 64] or same, key=lambda p: p["ms"])
+    return {"peer": fastest["peer"], "peer_ms": fastest["ms"], "ratio": round(fastest["ms"] / x["ms"], 3),
+            "peers": {p["peer"]: p["ms"] for p in same}}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("spla")
@@ -28,28 +51,13 @@ def main():
     parser.add_argument("--cuda", required=True)
     parser.add_argument("--out", required=True)
     arguments = parser.parse_args()
-    lines = [json.loads(x) for x in pathlib.Path(arguments.spla).read_text().splitlines()]
-    peers = [json.loads(x) for x in pathlib.Path(arguments.peers).read_text().splitlines() if x.startswith("{")]
-    fastest = {}
-    for p in peers:
-        if p["tokens"] not in fastest or p["ms"] < fastest[p["tokens"]]["ms"]:
-            fastest[p["tokens"]] = p
+    lines, peers = lines_of(arguments.spla), lines_of(arguments.peers)
     common = {"driver": (driver() or ["?"])[0], "cuda": arguments.cuda, "spla": version(),
               "date": datetime.date.today().isoformat(), "command": arguments.command}
-    print(f"{'tokens':>8}  {'what':<32}{'ms':>10}{'floor':>9}{'peer ms':>10}{'ratio':>8}  peer")
-    with open(arguments.out, "w") as out:
-        for x in lines:
-            peer = fastest.get(x["shape"]["tokens"]) if ".whole." in x["what"] else None
-            if peer:
-                x.update(peer=peer["peer"], peer_ms=peer["ms"], ratio=round(peer["ms"] / x["ms"], 3))
-            out.write(json.dumps({**x, **common}) + "\n")
-            print(f"{x['shape']['tokens']:>8}  {x['what']:<32}{x['ms']:>10.3f}{x['floor_ms']:>9.3f}"
-                  + (f"{peer['ms']:>10.2f}{x['ratio']:>8.2f}  {peer['peer']}" if peer else ""))
-        for p in peers:
-            shape = {key: p[key] for key in ("tokens", "d", "q_heads", "kv_heads")}
-            line = {"what": "peer.prefill.dense", "shape": {**shape, "batch": 1, "dv": p["d"], "dtype": "bf16"}, "peer": p["peer"],
-                    **{key: p[key] for key in ("ms", "min", "max", "n")}, "device": lines[0]["device"]}
-            out.write(json.dumps({**line, **common}) + "\n")
+    record = [{**x, **beside(x, peers), **common} for x in lines]
+    record += [{**p, "device": lines[0]["device"], **common} for p in peers]
+    pathlib.Path(arguments.out).write_text("".join(json.dumps(x) + "\n" for x in record), encoding="utf-8")
+    gpu_tables.show(record)
 
 
 main()

@@ -19,38 +19,43 @@ struct milliseconds
 class timer
 {
 public:
-    explicit timer(Kokkos::Cuda const& exec) : exec_(exec), other_("spla_bench::other", std::size_t{256} << 20)
-    {
-        cudaEventCreate(&begin_), cudaEventCreate(&end_);
-    }
-    timer(timer const&) = delete;
-    timer& operator=(timer const&) = delete;
-    ~timer() { cudaEventDestroy(begin_), cudaEventDestroy(end_); }
+    explicit timer(Kokkos::Cuda const& exec) : exec_(exec), other_("spla_bench::other", std::size_t{512} << 20) {}
 
     /// Median of `count` runs after a first that does not count.
     template <class Work>
     milliseconds operator()(int count, Work const& work) const
     {
         std::vector<double> times;
-        for (int i = -1; i < count; ++i)
+        std::vector<span> spans(static_cast<std::size_t>(count) + 1);
+        for (std::size_t i = 0; i < spans.size(); ++i) // all are enqueued at once: the host runs ahead of short work
         {
             Kokkos::deep_copy(exec_, other_, static_cast<char>(i));
-            cudaEventRecord(begin_, exec_.cuda_stream());
+            cudaEventRecord(spans[i].begin, exec_.cuda_stream());
             work();
-            cudaEventRecord(end_, exec_.cuda_stream());
-            exec_.fence("spla_bench::timer");
+            cudaEventRecord(spans[i].end, exec_.cuda_stream());
+        }
+        exec_.fence("spla_bench::timer");
+        for (std::size_t i = 1; i < spans.size(); ++i)
+        {
             float ms = 0;
-            cudaEventElapsedTime(&ms, begin_, end_);
-            if (i >= 0) times.push_back(ms);
+            cudaEventElapsedTime(&ms, spans[i].begin, spans[i].end);
+            times.push_back(ms);
         }
         std::sort(times.begin(), times.end());
         return {times[times.size() / 2], times.front(), times.back(), count};
     }
 
 private:
+    struct span
+    {
+        cudaEvent_t begin, end;
+        span() { cudaEventCreate(&begin), cudaEventCreate(&end); }
+        span(span const&) = delete;
+        span& operator=(span const&) = delete;
+        ~span() { cudaEventDestroy(begin), cudaEventDestroy(end); }
+    };
     Kokkos::Cuda exec_;
     Kokkos::View<char*, Kokkos::CudaSpace> other_; ///< larger than the second-level cache
-    cudaEvent_t begin_, end_;
 };
 
 } // namespace spla_bench
