@@ -58,8 +58,9 @@ std::optional<violation> check_branch(char const* call, problem const& p, attent
     if (c.found()) return c.found();
     plan const how = plan_of<Exec>(call, false, p, o, list_capacity, wanted);
     require_kernels(c, how);
-    if (wanted == backend::branches::residual_in_workspace)
-        require_bytes(c, rule_kind::value, "workspace", scratch, how.feature_bytes, " (plan.workspace_bytes)");
+    if (backend::has_workspace(wanted))
+        require_bytes(c, rule_kind::value, "workspace", scratch, how.feature_bytes + how.branch_bytes,
+                      " (plan.workspace_bytes)");
     return c.found();
 }
 
@@ -69,7 +70,7 @@ void run_branch(char const* name, Exec const& exec, Query const& query, Key cons
                 Output const& output, State& state, options<Metric, FeatureMap> const& o, Extras extras,
                 backend::branches wanted, std::byte* scratch = nullptr)
 {
-    bool const exact = wanted == backend::branches::exact;
+    bool const exact = backend::has_exact(wanted);
     using Element = element_t<typename Query::value_type>;
     problem const p = describe(views_of(query, key, value, output), extras.facts.residual_key, kind_of<Element>());
     extras.sparse = {};
@@ -81,6 +82,7 @@ void run_branch(char const* name, Exec const& exec, Query const& query, Key cons
     call.how = plan_of<Exec>(name, false, p, o, extras.given.capacity, wanted);
     if (call.how.feature_bytes > 0)
         call.features = backend::make_features<FeatureMap>(exec, call.residual_key, p, scratch);
+    if (call.how.branch_bytes > 0) call.between = {scratch + call.how.feature_bytes, call.how.branch_bytes};
     backend::attend_queries(exec, call, state, 0, p.queries, p.keys, alone, exact, !exact);
 }
 } // namespace detail
@@ -99,13 +101,31 @@ std::optional<violation> check_selected_attention(Exec const&, Query const& quer
         detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
     sequence_state<typename Exec::memory_space> const* const none = nullptr;
     return detail::check_branch<Exec>("selected_attention", p, views, extras.facts, extras.given.capacity, none, o,
-                                      backend::branches::exact);
+                                      backend::branches::exact_stage_without_workspace);
+}
+
+/// The same with a workspace.
+template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class Metric,
+          class FeatureMap, class Workspace>
+std::optional<violation> check_selected_attention(Exec const&, Query const& query, Key const& key, Value const& value,
+                                                  Output const& output, options<Metric, FeatureMap> const& o,
+                                                  attention_extras<typename Query::non_const_value_type> const& extras,
+                                                  Workspace const& scratch)
+{
+    static_assert(detail::is_workspace<Workspace>, "spla::selected_attention: the workspace is a view of std::byte*");
+    static_assert(accessible_from<Exec, Query, Key, Value, Output, Workspace>,
+                  "spla::selected_attention: every view and the workspace must be accessible from the execution space");
+    auto const views = detail::views_of(query, key, value, output);
+    problem const p =
+        detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
+    sequence_state<typename Exec::memory_space> const* const none = nullptr;
+    return detail::check_branch<Exec>("selected_attention", p, views, extras.facts, extras.given.capacity, none, o,
+                                      backend::branches::exact_stage, detail::facts_of(scratch));
 }
 
 /// The exact branch alone over forced blocks and the given lists (extras.use_lists): query [batch, L, Hq, D], key
 /// [batch, M, Hk, D], value [batch, M, Hk, Dv], output [batch, L, Hq, Dv], lse by extras.return_lse. Needs no state.
-/// Complexity as the exact branch of prefill(). plan_selected_attention() says which kernel runs: on matrix units
-/// softmax weights are rounded to the elements' type before they meet values (reference::matrix_rounding).
+/// Complexity as the exact branch of prefill().
 /// @throws argument_error  (one of its kinds) what check_selected_attention() returns; nothing is written then
 template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class Metric,
           class FeatureMap>
@@ -117,7 +137,24 @@ void selected_attention(Exec const& exec, Query const& query, Key const& key, Va
         throw_violation(*found);
     sequence_state<typename Exec::memory_space> none;
     detail::run_branch("selected_attention", exec, query, key, value, output, none, o, extras,
-                       backend::branches::exact);
+                       backend::branches::exact_stage_without_workspace);
+}
+
+/// The same with a workspace (plan_selected_attention()): tuned kernels, which keep there what tiles of queries visit,
+/// are for calls that have one. On matrix units softmax weights are rounded to the elements' type before they meet
+/// values (reference::matrix_rounding).
+/// @throws argument_error  (one of its kinds) what check_selected_attention() returns; nothing is written then
+template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class Metric,
+          class FeatureMap, class Workspace>
+void selected_attention(Exec const& exec, Query const& query, Key const& key, Value const& value, Output const& output,
+                        options<Metric, FeatureMap> const& o,
+                        attention_extras<typename Query::non_const_value_type> const& extras, Workspace const& scratch)
+{
+    if (auto const found = check_selected_attention(exec, query, key, value, output, o, extras, scratch))
+        throw_violation(*found);
+    sequence_state<typename Exec::memory_space> none;
+    detail::run_branch("selected_attention", exec, query, key, value, output, none, o, extras,
+                       backend::branches::exact_stage, scratch.data());
 }
 
 /// The first rule that residual_attention() with these arguments violates, or nothing.
@@ -135,7 +172,7 @@ std::optional<violation> check_residual_attention(Exec const&, Query const& quer
     problem const p =
         detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
     return detail::check_branch<Exec>("residual_attention", p, views, extras.facts, extras.given.capacity, &state, o,
-                                      backend::branches::residual);
+                                      backend::branches::residual_stage_without_workspace);
 }
 /// The same with a workspace.
 template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class MemorySpace,
@@ -153,7 +190,7 @@ check_residual_attention(Exec const&, Query const& query, Key const& key, Value 
     problem const p =
         detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
     return detail::check_branch<Exec>("residual_attention", p, views, extras.facts, extras.given.capacity, &state, o,
-                                      backend::branches::residual_in_workspace, detail::facts_of(scratch));
+                                      backend::branches::residual_stage, detail::facts_of(scratch));
 }
 
 /// The residual branch alone: state minus the given lists (extras.use_lists). Shapes as selected_attention(). The state
@@ -170,7 +207,7 @@ void residual_attention(Exec const& exec, Query const& query, Key const& key, Va
         throw_violation(*found);
     sequence_state<MemorySpace> view = state;
     detail::run_branch("residual_attention", exec, query, key, value, output, view, o, extras,
-                       backend::branches::residual);
+                       backend::branches::residual_stage_without_workspace);
 }
 
 /// The same with a workspace (plan_residual_attention()): tuned kernels, which read phi of all keys from there, are for
@@ -187,7 +224,7 @@ void residual_attention(Exec const& exec, Query const& query, Key const& key, Va
         throw_violation(*found);
     sequence_state<MemorySpace> view = state;
     detail::run_branch("residual_attention", exec, query, key, value, output, view, o, extras,
-                       backend::branches::residual_in_workspace, scratch.data());
+                       backend::branches::residual_stage, scratch.data());
 }
 
 /// The first rule that combine() with these arguments violates, or nothing.

@@ -47,6 +47,7 @@ struct plan
     std::size_t partial_bytes = 0;       ///< unmerged runs
     std::size_t exact_row_bytes = 0;     ///< rows of one segment that wait for their residual
     std::size_t feature_bytes = 0;       ///< phi of all keys
+    std::size_t branch_bytes = 0;        ///< what lies between the kernels of one segment's branches
     std::int64_t team_scratch_bytes = 0; ///< most scratch of one team of Kokkos; see warm_up()
     std::size_t workspace_bytes = 0; ///< exact scratch that the call needs from the caller, aligned to buffer_alignment
 
@@ -187,12 +188,11 @@ void choose_kernels(plan& made, problem const& p, options<Metric, FeatureMap> co
     auto const choose = [](char const* why_portable) -> stage_plan {
         return {true, why_portable == nullptr, why_portable ? why_portable : ""};
     };
-    bool const both = wanted == backend::branches::both;
-    if (both || wanted == backend::branches::exact)
-        made.exact = choose(backend::why_portable_exact<Exec>(p, o, made.decodes));
-    if (wanted != backend::branches::exact)
-        made.residual =
-            choose(backend::why_portable_residual<Exec>(p, o, made.decodes, wanted != backend::branches::residual));
+    bool const has_workspace = backend::has_workspace(wanted);
+    if (backend::has_exact(wanted))
+        made.exact = choose(backend::why_portable_exact<Exec>(p, o, made.decodes, has_workspace));
+    if (backend::has_residual(wanted))
+        made.residual = choose(backend::why_portable_residual<Exec>(p, o, made.decodes, has_workspace));
     summary_tensor summary;
     summary.storage = resolve(o.storage, p.element);
     summary.sub_blocks = o.sub_blocks;
@@ -200,6 +200,7 @@ void choose_kernels(plan& made, problem const& p, options<Metric, FeatureMap> co
     auto const shape = selection_shape_of(p, o, {p.batch, p.queries, p.keys});
     made.selection = choose(backend::why_portable_selection<Exec, Metric>(p.element, shape, summary));
     // Rows wait for a residual on matrix units alone.
+    bool const both = wanted == backend::branches::both;
     if (both && !made.residual.matrix_units && made.exact.matrix_units) made.exact = choose(made.residual.reason);
     if (both && !made.exact.matrix_units && made.residual.matrix_units) made.residual = choose(made.exact.reason);
 }
@@ -244,10 +245,15 @@ plan plan_of(char const* call, bool decode, problem const& p, options<Metric, Fe
             accumulator);
     }
     if (made.residual.matrix_units) made.feature_bytes = align_workspace(backend::feature_bytes<FeatureMap>(p));
+    if (made.exact.matrix_units || made.residual.matrix_units)
+        made.branch_bytes = align_workspace(backend::branch_bytes(p, o, backend::is_stage(wanted) ? p.queries : queries,
+                                                                  std::max<std::int64_t>(list_capacity, o.top_k),
+                                                                  made.exact.runs, made.residual.runs));
     if (made.exact.matrix_units && made.residual.matrix_units && o.combine != combination_kind::separate)
         made.exact_row_bytes = align_workspace(static_cast<std::size_t>(p.batch * queries * p.query_heads) *
                                                static_cast<std::size_t>(p.value_dim) * 4);
-    made.workspace_bytes = made.list_bytes + made.partial_bytes + made.exact_row_bytes + made.feature_bytes;
+    made.workspace_bytes =
+        made.list_bytes + made.partial_bytes + made.exact_row_bytes + made.feature_bytes + made.branch_bytes;
     made.team_scratch_bytes = p.element == element_kind::float64 ? most_team_scratch<Exec, double>(made, p, o)
                                                                  : most_team_scratch<Exec, float>(made, p, o);
     return made;
@@ -288,12 +294,13 @@ plan make_plan(char const* call, bool decode, problem const& p, options<Metric, 
 } // namespace detail
 
 /// Plan of prefill() for these sizes: p.queries and p.keys are those of the call, or the most of several calls that
-/// share a workspace.
+/// share a workspace. A caller's own lists with more entries than top_k: name their capacity.
 /// @throws argument_error  what check() returns, or that a kernel would need more scratch than Kokkos can give a team
 template <class Exec, class Metric, class FeatureMap>
-plan plan_prefill(Exec const&, problem const& p, options<Metric, FeatureMap> const& o)
+plan plan_prefill(Exec const&, problem const& p, options<Metric, FeatureMap> const& o, std::int64_t list_capacity = 0)
 {
-    return detail::make_plan<Exec>("prefill", false, p, o, o.top_k, detail::branches_of(o));
+    return detail::make_plan<Exec>("prefill", false, p, o, std::max<std::int64_t>(list_capacity, o.top_k),
+                                   detail::branches_of(o));
 }
 
 /// Plan of decode(), rules as plan_prefill(): its workspace grows with p.keys, so name the most that the sequence will
@@ -305,29 +312,31 @@ plan plan_decode(Exec const&, problem const& p, options<Metric, FeatureMap> cons
                                    detail::branches_of(o));
 }
 
-/// Plan of selected_attention() for these sizes, which needs no workspace; list_capacity: entries of the given lists.
+/// Plan of selected_attention() for these sizes, called with a workspace; list_capacity: entries of the given lists.
 /// @throws argument_error  as plan_prefill()
 template <class Exec, class Metric, class FeatureMap>
 plan plan_selected_attention(Exec const&, problem const& p, options<Metric, FeatureMap> const& o,
                              std::int64_t list_capacity)
 {
-    plan made = detail::make_plan<Exec>("selected_attention", false, p, o, list_capacity, backend::branches::exact);
-    made.list_bytes = made.partial_bytes = made.exact_row_bytes = made.feature_bytes = made.workspace_bytes = 0;
+    plan made =
+        detail::make_plan<Exec>("selected_attention", false, p, o, list_capacity, backend::branches::exact_stage);
+    made.list_bytes = made.partial_bytes = 0;
+    made.workspace_bytes = made.branch_bytes;
     made.selection = {};
     return made;
 }
 
-/// Plan of residual_attention() for these sizes, called with a workspace: that of phi of all keys, where a tuned kernel
-/// reads them.
+/// Plan of residual_attention() for these sizes, called with a workspace: phi of all keys, and what waits between
+/// kernels, where tuned ones run.
 /// @throws argument_error  as plan_prefill()
 template <class Exec, class Metric, class FeatureMap>
 plan plan_residual_attention(Exec const&, problem const& p, options<Metric, FeatureMap> const& o,
                              std::int64_t list_capacity)
 {
-    plan made = detail::make_plan<Exec>("residual_attention", false, p, o, list_capacity,
-                                        backend::branches::residual_in_workspace);
+    plan made =
+        detail::make_plan<Exec>("residual_attention", false, p, o, list_capacity, backend::branches::residual_stage);
     made.list_bytes = made.partial_bytes = 0;
-    made.workspace_bytes = made.feature_bytes;
+    made.workspace_bytes = made.feature_bytes + made.branch_bytes;
     made.selection = {};
     return made;
 }

@@ -120,7 +120,8 @@ std::optional<violation> check_prefill(Exec const&, Query const& query, Key cons
     auto const bytes = detail::facts_of(scratch);
     detail::require_attention(c, p, views, extras.facts, state, bytes, o, detail::runs_on_host<Exec>);
     if (c.found()) return c.found();
-    plan const how = detail::plan_of<Exec>("prefill", false, p, o, o.top_k);
+    plan const how =
+        detail::plan_of<Exec>("prefill", false, p, o, std::max<std::int64_t>(extras.given.capacity, o.top_k));
     detail::require_kernels(c, how);
     detail::require_bytes(c, rule_kind::value, "workspace", bytes, how.workspace_bytes, " (plan.workspace_bytes)");
     return c.found();
@@ -161,7 +162,7 @@ void prefill(Exec const& exec, Query const& query, Key const& key, Value const& 
         detail::describe(detail::views_of(query, key, value, output), extras.facts.residual_key, kind_of<Element>());
     auto call = detail::make_call(p, query, key, value, output, o, extras);
     detail::validate("prefill", exec, call, state.tokens, o);
-    call.how = detail::plan_of<Exec>("prefill", false, p, o, o.top_k); // checked above
+    call.how = detail::plan_of<Exec>("prefill", false, p, o, std::max<std::int64_t>(extras.given.capacity, o.top_k));
     backend::carve_workspace(call, scratch.data(), o);
     bool const residual = o.combine != combination_kind::sparse_only;
     if (call.feature_memory)

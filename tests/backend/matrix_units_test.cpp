@@ -42,7 +42,9 @@ TEMPLATE_LIST_TEST_CASE("the exact branch by blocks of 64", "[conformance][matri
     auto const o = exact_options();
     for (shape const& s :
          {shape{1, 150, 420, 4, 1, 64, 64}, shape{2, 70, 517, 6, 2, 128, 128}, shape{1, 130, 390, 7, 1, 96, 80},
-          shape{1, 260, 201, 5, 1, 32, 24}, shape{1, 150, 380, 2, 2, 128, 64}, shape{1, 3, 450, 64, 1, 64, 128}})
+          shape{1, 260, 201, 5, 1, 32, 24}, shape{1, 150, 380, 2, 2, 128, 64}, shape{1, 3, 450, 64, 1, 64, 128},
+          shape{1, 150, 420, 4, 1, 192, 128}, shape{2, 70, 517, 6, 2, 256, 256}, shape{1, 130, 390, 7, 1, 160, 96},
+          shape{1, 260, 201, 5, 1, 200, 24}, shape{1, 3, 450, 64, 1, 64, 136}})
     {
         holds<TestType, spla::bfloat16, float>(s, o);
         holds<TestType, spla::float16, float>(s, o);
@@ -84,6 +86,31 @@ TEMPLATE_LIST_TEST_CASE("both branches by blocks of 64: options", "[conformance]
     holds_with("the paper's metric", [](auto& o) { o.kept_keys = 0; });
 }
 
+TEMPLATE_LIST_TEST_CASE("where everything is selected and nothing but the output is asked for",
+                        "[conformance][matrix_units]", host_and_device)
+{
+    using call = calls<TestType, spla::bfloat16>;
+    using spla::combination_kind;
+    TestType const exec;
+    for (auto const combine : {combination_kind::rms_sum, combination_kind::sum, combination_kind::sparse_only})
+        for (auto const& share : {spla::sharing::per_token(), spla::sharing::tile_sum(128, 4)})
+            for (shape const& s : {shape{1, 150, 420, 4, 1, 64, 64}, shape{2, 70, 517, 6, 2, 128, 96}})
+            {
+                auto o = both_options();
+                o.top_k = 54, o.combine = combine, o.share = share;
+                data<TestType, spla::bfloat16> const d(s, 9);
+                auto const r = run_prefill(d, o);
+                auto state = call::make_state(exec, d.problem(), o);
+                auto const scratch = spla::make_workspace(exec, spla::plan_prefill(exec, d.problem(), o));
+                Kokkos::deep_copy(r.output, std::numeric_limits<float>::quiet_NaN());
+                spla::prefill(exec, d.query, d.key, d.value, r.output, state, o, scratch);
+                exec.fence();
+                auto const v = hold(d, r, o);
+                INFO(s.text() << ", combination " << static_cast<int>(combine) << "\n" << v.text());
+                CHECK(v.passed());
+            }
+}
+
 TEMPLATE_LIST_TEST_CASE("a prefill by blocks of 64 is its chunks and its decode steps", "[invariants][matrix_units]",
                         host_and_device)
 {
@@ -123,7 +150,8 @@ TEMPLATE_LIST_TEST_CASE("the stages alone by blocks of 64, the residual's with a
     auto const scratch = spla::make_workspace(exec, spla::plan_residual_attention(exec, d.problem(), o, o.top_k));
     spla::residual_attention(exec, d.query, d.key, d.value, r.residual, state, o, e, scratch);
     e.return_lse(r.lse_of(0, 330));
-    call::selected_attention(exec, d.query, d.key, d.value, r.sparse, o, e);
+    auto const visits = spla::make_workspace(exec, spla::plan_selected_attention(exec, d.problem(), o, o.top_k));
+    spla::selected_attention(exec, d.query, d.key, d.value, r.sparse, o, e, visits);
     exec.fence();
     auto const v = hold(d, r, o);
     INFO(v.text());
@@ -140,6 +168,7 @@ TEMPLATE_LIST_TEST_CASE("the exact branch of shared lists, stored in the inputs'
         o.share = share;
         holds<TestType, spla::bfloat16, spla::bfloat16>({1, 200, 456, 8, 2, 64, 64}, o);
         holds<TestType, spla::float16, spla::float16>({1, 130, 450, 3, 1, 128, 128}, o);
+        holds<TestType, spla::bfloat16, spla::bfloat16>({1, 130, 450, 3, 1, 256, 256}, o);
     }
 }
 
@@ -151,7 +180,8 @@ TEMPLATE_LIST_TEST_CASE("the exact branch of logits that outgrow the first block
     for (double const scale : {4.0, 30.0})
     {
         o.scale = scale;
-        holds<TestType, spla::bfloat16, float>({1, 140, 330, 4, 1, 64, 64}, o);
+        for (int const width : {64, 192, 256})
+            holds<TestType, spla::bfloat16, float>({1, 140, 330, 4, 1, width, width == 192 ? 128 : width}, o);
     }
 }
 
@@ -180,40 +210,46 @@ TEMPLATE_LIST_TEST_CASE("the exact branch never reads what no query of the call 
     using call = calls<TestType, spla::bfloat16>;
     TestType const exec;
     auto const o = exact_options();
-    shape const s{1, 40, 450, 4, 2, 64, 64}; // own blocks 6 and 7, forced from 5 on
-    data<TestType, spla::bfloat16> const d({1, 512, 512, 4, 2, 64, 64}, 7);
-    auto const lists = unwritten_lists<typename TestType::memory_space>(1, 40, 2, 3);
-    auto const made = on_host(lists);
-    for (int t = 0; t < 40; ++t)
-        for (int h = 0; h < 2; ++h)
-        {
-            made.indices(0, t, h, 0) = 2, made.lengths(0, t, h) = 1;
-            made.indices(0, t, h, 1) = made.indices(0, t, h, 2) = -1;
-        }
-    from_host(made, lists);
-    auto const attend = [&](results<TestType, spla::bfloat16> const& r) {
-        spla::attention_extras<spla::bfloat16> e;
-        e.use_lists(lists).return_lse(r.lse_of(0, 40));
-        call::selected_attention(exec, tokens(d.query, 0, 40), tokens(d.key, 0, 450), tokens(d.value, 0, 450), r.sparse,
-                                 o, e);
-        exec.fence();
-    };
-    results<TestType, spla::bfloat16> const before(s, o), after(s, o);
-    attend(before);
-    auto const poison = [](auto const& view) {
-        auto const copy = on_host(view);
-        for (int t = 0; t < 512; ++t)
-            if (t / 64 == 1 || t / 64 == 3 || t / 64 == 4 || t >= 450)
-                for (int h = 0; h < 2; ++h)
-                    for (int i = 0; i < 64; ++i)
-                        copy(0, t, h, i) = spla::bfloat16(std::numeric_limits<float>::quiet_NaN());
-        from_host(copy, view);
-    };
-    poison(d.key);
-    poison(d.value);
-    attend(after);
-    CHECK(same_bits(before.sparse, after.sparse));
-    CHECK(same_bits(before.lse, after.lse));
-    auto const finite = on_host(after.sparse);
-    CHECK(std::all_of(finite.data(), finite.data() + finite.size(), [](float x) { return std::isfinite(x); }));
+    for (int const width : {64, 256})
+    {
+        shape const s{1, 40, 450, 4, 2, width, width}; // own blocks 6 and 7, forced from 5 on
+        data<TestType, spla::bfloat16> const d({1, 512, 512, 4, 2, width, width}, 7);
+        auto const lists = unwritten_lists<typename TestType::memory_space>(1, 40, 2, 3);
+        auto const made = on_host(lists);
+        for (int t = 0; t < 40; ++t)
+            for (int h = 0; h < 2; ++h)
+            {
+                made.indices(0, t, h, 0) = 2, made.lengths(0, t, h) = 1;
+                made.indices(0, t, h, 1) = made.indices(0, t, h, 2) = -1;
+            }
+        from_host(made, lists);
+        spla::problem p = d.problem();
+        p.queries = 40, p.keys = 450;
+        auto const visits = spla::make_workspace(exec, spla::plan_selected_attention(exec, p, o, 3));
+        auto const attend = [&](results<TestType, spla::bfloat16> const& r) {
+            spla::attention_extras<spla::bfloat16> e;
+            e.use_lists(lists).return_lse(r.lse_of(0, 40));
+            spla::selected_attention(exec, tokens(d.query, 0, 40), tokens(d.key, 0, 450), tokens(d.value, 0, 450),
+                                     r.sparse, o, e, visits);
+            exec.fence();
+        };
+        results<TestType, spla::bfloat16> const before(s, o), after(s, o);
+        attend(before);
+        auto const poison = [width](auto const& view) {
+            auto const copy = on_host(view);
+            for (int t = 0; t < 512; ++t)
+                if (t / 64 == 1 || t / 64 == 3 || t / 64 == 4 || t >= 450)
+                    for (int h = 0; h < 2; ++h)
+                        for (int i = 0; i < width; ++i)
+                            copy(0, t, h, i) = spla::bfloat16(std::numeric_limits<float>::quiet_NaN());
+            from_host(copy, view);
+        };
+        poison(d.key);
+        poison(d.value);
+        attend(after);
+        CHECK(same_bits(before.sparse, after.sparse));
+        CHECK(same_bits(before.lse, after.lse));
+        auto const finite = on_host(after.sparse);
+        CHECK(std::all_of(finite.data(), finite.data() + finite.size(), [](float x) { return std::isfinite(x); }));
+    }
 }

@@ -58,6 +58,10 @@ void stages(exec_space const& exec, spla::options<> const& o)
     extras.use_lists(a.lists);
     spla::selected_attention(exec, a.q, a.k, a.v, a.sparse, o, extras);
     spla::residual_attention(exec, a.q, a.k, a.v, a.residual, state, o, extras);
+    auto const visits = spla::make_workspace(exec, spla::plan_selected_attention(exec, a.sizes, o, o.top_k));
+    spla::selected_attention(exec, a.q, a.k, a.v, a.sparse, o, extras, visits);
+    auto const between = spla::make_workspace(exec, spla::plan_residual_attention(exec, a.sizes, o, o.top_k));
+    spla::residual_attention(exec, a.q, a.k, a.v, a.residual, state, o, extras, between);
     spla::combine(exec, a.sparse, a.residual, a.out, o);
     exec.fence();
 }

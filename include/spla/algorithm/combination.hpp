@@ -35,7 +35,13 @@ struct combination_rule
         if (kind != combination_kind::rms_sum) return T(1);
         T sum = T(0);
         for (int d = 0; d < n; ++d) sum += x(d) * x(d);
-        T const square = sum / static_cast<T>(n) + epsilon;
+        return inverse_rms_of(sum, n);
+    }
+    /// The same of a row whose squares are summed.
+    KOKKOS_FUNCTION T inverse_rms_of(T squares, int n) const
+    {
+        if (kind != combination_kind::rms_sum) return T(1);
+        T const square = squares / static_cast<T>(n) + epsilon;
         return square == T(0) ? T(0) : T(1) / Kokkos::sqrt(square);
     }
     /// Component d of the output.

@@ -136,8 +136,8 @@ private:
     {
         if (layout_ == layout::packed) return {0, table_[b] + token};
         if (layout_ == layout::slots) return {table_[b], token};
-        std::int64_t const p = page(b, token / page_tokens_);
-        return {p < 0 ? 0 : (p < page_count_ ? p : page_count_ - 1), token % page_tokens_};
+        std::int64_t const i = token / page_tokens_, p = page(b, i);
+        return {p < 0 ? 0 : (p < page_count_ ? p : page_count_ - 1), token - i * page_tokens_};
     }
 
     layout layout_ = layout::fixed;

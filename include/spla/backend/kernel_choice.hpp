@@ -19,6 +19,7 @@ struct attention_call
     accumulator_t<Element>* partials = nullptr;
     accumulator_t<Element>* exact_rows = nullptr; ///< of one segment, between the branches' kernels
     void* feature_memory = nullptr;
+    branch_memory between; ///< the kernels of one segment's branches
     key_features features; ///< of all keys, once they are made
     problem sizes;
     plan how;
@@ -42,7 +43,9 @@ void carve_workspace(attention_call<Element>& call, std::byte* base, options<Met
     std::byte* const rows = partials + call.how.partial_bytes;
     if (call.how.runs > 1) call.partials = reinterpret_cast<accumulator_t<Element>*>(partials);
     if (call.how.exact_row_bytes > 0) call.exact_rows = reinterpret_cast<accumulator_t<Element>*>(rows);
-    if (call.how.feature_bytes > 0) call.feature_memory = rows + call.how.exact_row_bytes;
+    std::byte* const features = rows + call.how.exact_row_bytes;
+    if (call.how.feature_bytes > 0) call.feature_memory = features;
+    call.between = {features + call.how.feature_bytes, call.how.branch_bytes};
 }
 
 template <class State>
@@ -90,8 +93,11 @@ bool attend_by_branches(Exec const& exec, attention_call<Element> const& call,
 {
     using T = accumulator_t<Element>;
     if (shape.exact && !call.how.exact.matrix_units) return false;
-    if (!shape.residual) return attend_on_matrix_units(exec, query, call.key, call.value, list, out, shape);
-    if (!call.how.residual.matrix_units) return false;
+    if (shape.residual && !call.how.residual.matrix_units) return false;
+    branch_work const work = prepare_branches<Exec, Element>(exec, list, shape, call.between);
+    if (!work) return false;
+    if (!shape.residual || shape.everything)
+        return attend_on_matrix_units(exec, query, call.key, call.value, out, shape, work);
     // The exact branch's rows wait for the residual's in full precision.
     detail::tensor<T const> rows;
     if (shape.exact)
@@ -109,10 +115,21 @@ bool attend_by_branches(Exec const& exec, attention_call<Element> const& call,
             rows.extent[2] = p.query_heads, rows.extent[3] = p.value_dim;
             exact.sparse = {call.exact_rows, true, {rows.stride[0], rows.stride[1], rows.stride[2]}, {}};
         }
-        if (!attend_on_matrix_units(exec, query, call.key, call.value, list, exact, shape)) return false;
+        if (!attend_on_matrix_units(exec, query, call.key, call.value, exact, shape, work)) return false;
     }
     return attend_residual_on_matrix_units<FeatureMap>(exec, residual_query, call.features, call.value, list, state,
-                                                       rows, out, shape);
+                                                       rows, out, shape, work);
+}
+
+/// Is every competing block of these queries selected, so that matrix units need no lists, and no residual? Not where
+/// lists or branches are asked for, or a list is kept for queries to come.
+template <class Element>
+bool selects_everything(attention_call<Element> const& call, portable::selection_shape const& shape,
+                        portable::attention_outputs<Element> const& out, bool exact)
+{
+    return exact && call.how.exact.matrix_units && out.output && !out.sparse && !out.residual && !call.given &&
+           !call.returned && shape.share.kind != sharing_kind::first_query && shape.most_blocks <= shape.top_k &&
+           shape.top_p >= 1;
 }
 
 /// Selection and both branches for queries [first, first + count) of the call, the last of which sits at keys - 1.
@@ -129,29 +146,38 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
     portable::selection_shape const selection = detail::selection_shape_of(p, o, sequences);
     std::int64_t const tile0 = floor_divide(p.keys - p.queries, selection.bounds.tile);
     std::int64_t const passed = selection.first_tile(sequences[0]) - tile0;
+    auto const residual_query = call.residual_query.from_token(first, count);
+    auto const linear = portable::linear_of<T>(state);
+    auto const out = call.out.from_token(first);
+    portable::attention_shape s = detail::attention_shape_of(p, o);
+    s.sequences = sequences;
+    s.exact = exact;
+    s.residual = residual;
+    if (selects_everything(call, selection, out, exact))
+    {
+        s.everything = true;
+        if (attend_by_branches<FeatureMap>(exec, call, query, residual_query, {}, linear, out, s)) return;
+        s.everything = false;
+    }
     detail::list_tensor list = call.given ? call.given.from_tile(passed) : call.scratch_lists;
     if (!call.given)
     {
         if (call.returned) list = call.returned.from_tile(passed);
         make_lists<Metric>(exec, query, call.key, state, selection, list);
+        list.capacity = std::min<std::int64_t>(list.capacity, o.top_k); // more are never selected
     }
+    if (attend_by_branches<FeatureMap>(exec, call, query, residual_query, list, linear, out, s)) return;
 
     portable::attention_kernel<Exec, FeatureMap, Element> kernel;
     kernel.query = query;
     kernel.key = call.key;
     kernel.value = call.value;
-    kernel.residual_query = call.residual_query.from_token(first, count);
+    kernel.residual_query = residual_query;
     kernel.residual_key = call.residual_key;
     kernel.list = list;
-    kernel.state = portable::linear_of<T>(state);
-    kernel.out = call.out.from_token(first);
+    kernel.state = linear;
+    kernel.out = out;
     kernel.phi = o.feature_map;
-    portable::attention_shape s = detail::attention_shape_of(p, o);
-    s.sequences = sequences;
-    s.exact = exact;
-    s.residual = residual;
-    if (attend_by_branches<FeatureMap>(exec, call, query, kernel.residual_query, list, kernel.state, kernel.out, s))
-        return;
     s.same_keys = call.residual_key.data == call.key.data && s.residual_width == s.width &&
                   std::equal(call.key.stride, call.key.stride + 3, call.residual_key.stride);
     s.tokens_per_item = call.how.tokens_per_item;

@@ -20,21 +20,50 @@
 namespace spla::backend
 {
 
-/// Which branches a call computes.
+/// Which branches a call computes: of prefill and decode, or a stage alone, of all queries at once.
 enum class branches
 {
     both,
     exact,
-    residual,             ///< without a workspace
-    residual_in_workspace ///< with one for what its kernel needs
+    exact_stage,
+    residual_stage,
+    exact_stage_without_workspace, ///< for what tuned kernels need
+    residual_stage_without_workspace
 };
+constexpr bool has_workspace(branches b)
+{
+    return b != branches::exact_stage_without_workspace && b != branches::residual_stage_without_workspace;
+}
+constexpr bool has_exact(branches b)
+{
+    return b != branches::residual_stage && b != branches::residual_stage_without_workspace;
+}
+constexpr bool has_residual(branches b)
+{
+    return b == branches::both || !has_exact(b);
+}
+constexpr bool is_stage(branches b)
+{
+    return b != branches::both && b != branches::exact;
+}
 
 /// Features of keys, made once for a call: nothing where there are no kernels that read them.
 #if defined(SPLA_HOPPER_KERNELS)
 using key_features = cuda::feature_tensor;
+using branch_memory = cuda::branch_memory; ///< what lies between the branches' kernels
+using branch_work = cuda::branch_work;     ///< prepared for one call
 #else
 struct key_features
 {
+};
+struct branch_memory
+{
+    std::byte* data = nullptr;
+    std::size_t bytes = 0;
+};
+struct branch_work
+{
+    explicit operator bool() const { return false; }
 };
 #endif
 
@@ -82,10 +111,11 @@ char const* why_portable_selection([[maybe_unused]] element_kind element,
 }
 template <class Exec, class Metric, class FeatureMap>
 char const* why_portable_exact([[maybe_unused]] problem const& p, [[maybe_unused]] options<Metric, FeatureMap> const& o,
-                               [[maybe_unused]] bool decode)
+                               [[maybe_unused]] bool decode, [[maybe_unused]] bool has_workspace)
 {
     if (char const* const why = why_portable<Exec>()) return why;
     if (decode) return "decode";
+    if (!has_workspace) return "a stage without a workspace for what its tiles visit";
 #if defined(SPLA_HOPPER_KERNELS)
     return cuda::why_no_exact_branch(Kokkos::device_id(), p, o);
 #else
@@ -148,6 +178,35 @@ std::size_t feature_bytes([[maybe_unused]] problem const& p)
 #endif
 }
 
+/// Bytes that lie between the branches' kernels, of a part of so many queries; lists have at most list_capacity
+/// entries.
+template <class Metric, class FeatureMap>
+std::size_t branch_bytes([[maybe_unused]] problem const& p, [[maybe_unused]] options<Metric, FeatureMap> const& o,
+                         [[maybe_unused]] std::int64_t queries, [[maybe_unused]] std::int64_t list_capacity,
+                         [[maybe_unused]] bool exact, [[maybe_unused]] bool residual)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    return cuda::branch_layout::of({p.batch, queries, p.keys, p.key_heads, p.group(), p.value_dim, window_of(o),
+                                    list_capacity, exact, residual, o.normalised, o.residual == residual_mode::direct,
+                                    false})
+        .bytes;
+#else
+    return 0;
+#endif
+}
+
+/// What both branches of a call need of its lists, in such memory. Nothing where there are no tuned kernels for it.
+template <class Exec, class Element>
+branch_work prepare_branches([[maybe_unused]] Exec const& exec, [[maybe_unused]] detail::list_tensor const& list,
+                             [[maybe_unused]] portable::attention_shape const& shape,
+                             [[maybe_unused]] branch_memory const& memory)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    if constexpr (has_hopper<Exec, Element>) return cuda::prepare_branches(exec, list, shape, memory);
+#endif
+    return {};
+}
+
 /// Features of all keys of a fixed batch into `to`, which has room for feature_bytes().
 template <class FeatureMap, class Exec, class Element>
 key_features make_features([[maybe_unused]] Exec const& exec, [[maybe_unused]] detail::tensor<Element const> const& key,
@@ -190,12 +249,12 @@ bool attend_on_matrix_units([[maybe_unused]] Exec const& exec,
                             [[maybe_unused]] detail::tensor<Element const> const& query,
                             [[maybe_unused]] detail::tensor<Element const> const& key,
                             [[maybe_unused]] detail::tensor<Element const> const& value,
-                            [[maybe_unused]] detail::list_tensor const& list,
                             [[maybe_unused]] portable::attention_outputs<Element> const& out,
-                            [[maybe_unused]] portable::attention_shape const& shape)
+                            [[maybe_unused]] portable::attention_shape const& shape,
+                            [[maybe_unused]] branch_work const& work)
 {
 #if defined(SPLA_HOPPER_KERNELS)
-    if constexpr (has_hopper<Exec, Element>) return cuda::attend(exec, query, key, value, list, out, shape);
+    if constexpr (has_hopper<Exec, Element>) return cuda::attend(exec, query, key, value, out, shape, work);
 #endif
     return false;
 }
@@ -210,13 +269,14 @@ bool attend_residual_on_matrix_units([[maybe_unused]] Exec const& exec,
                                      [[maybe_unused]] portable::linear_tensor<accumulator_t<Element>> const& state,
                                      [[maybe_unused]] detail::tensor<accumulator_t<Element> const> const& exact,
                                      [[maybe_unused]] portable::attention_outputs<Element> const& out,
-                                     [[maybe_unused]] portable::attention_shape const& shape)
+                                     [[maybe_unused]] portable::attention_shape const& shape,
+                                     [[maybe_unused]] branch_work const& work)
 {
 #if defined(SPLA_HOPPER_KERNELS)
     if constexpr (is_cuda<Exec> && std::is_same_v<Element, bfloat16> && cuda::feature_halves < FeatureMap >> 0)
         return features.data && state.rounds_features &&
                cuda::attend_residual<FeatureMap>(exec, query, features.as_tensor(shape.sequences.count), value, list,
-                                                 state, exact, out, shape);
+                                                 state, exact, out, shape, work);
 #endif
     return false;
 }

@@ -11,7 +11,7 @@ namespace spla::cuda
 template <int N>
 struct column_product;
 
-// As in matrix_product.hpp: r0 and r1 are the numbers of the operands after the accumulators.
+// As in matrix_product.hpp: r0 to r2 are the numbers of the operands after the accumulators.
 #define SPLA_ACCUMULATORS_8(i)                                                                                         \
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]),        \
         "+f"(d[i + 7])
@@ -33,23 +33,24 @@ struct column_product;
                     "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "                 \
                     "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "     \
                     "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
-#define SPLA_COLUMN_PRODUCT(columns, count, r0, r1)                                                                    \
+#define SPLA_COLUMN_PRODUCT(columns, count, r0, r1, r2)                                                                \
     template <>                                                                                                        \
     struct column_product<columns>                                                                                     \
     {                                                                                                                  \
         static constexpr int registers = count;                                                                        \
-        /** d += A^T B: A and B in panels whose rows are the product's direction. */                                   \
+        /** d += A^T B, or with Sign -1 d -= A^T B: A and B in panels whose rows are the product's direction. */       \
+        template <int Sign = 1>                                                                                        \
         __device__ static void add(float (&d)[count], std::uint64_t a, std::uint64_t b)                                \
         {                                                                                                              \
             asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 "                             \
-                         "{" SPLA_NUMBERS_##count "}, %" #r0 ", %" #r1 ", 1, 1, 1, 1, 1;\n"                            \
+                         "{" SPLA_NUMBERS_##count "}, %" #r0 ", %" #r1 ", 1, %" #r2 ", 1, 1, 1;\n"                     \
                          : SPLA_ACCUMULATORS_##count                                                                   \
-                         : "l"(a), "l"(b));                                                                            \
+                         : "l"(a), "l"(b), "n"(Sign));                                                                 \
         }                                                                                                              \
     };
-SPLA_COLUMN_PRODUCT(64, 32, 32, 33)
-SPLA_COLUMN_PRODUCT(128, 64, 64, 65)
-SPLA_COLUMN_PRODUCT(256, 128, 128, 129)
+SPLA_COLUMN_PRODUCT(64, 32, 32, 33, 34)
+SPLA_COLUMN_PRODUCT(128, 64, 64, 65, 66)
+SPLA_COLUMN_PRODUCT(256, 128, 128, 129, 130)
 #undef SPLA_COLUMN_PRODUCT
 #undef SPLA_NUMBERS_128
 #undef SPLA_NUMBERS_64

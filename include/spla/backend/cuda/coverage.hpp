@@ -33,17 +33,27 @@ char const* why_no_tiles(problem const& p, options<Metric, FeatureMap> const& o)
         return "more tokens than an int counts";
     return p.keys == 0 ? "no keys" : nullptr;
 }
+inline char const* why_no_copies(std::int64_t width, std::int64_t value_dim)
+{
+    return width % 8 != 0 || value_dim % 8 != 0 ? "heads not of whole 16 bytes" : nullptr;
+}
 inline char const* why_no_rows(std::int64_t width, std::int64_t value_dim)
 {
     if (width > 128 || value_dim > 128) return "heads wider than 128";
-    return width % 8 != 0 || value_dim % 8 != 0 ? "heads not of whole 16 bytes" : nullptr;
+    return why_no_copies(width, value_dim);
+}
+/// The exact branch alone has kernels for wider ones.
+inline char const* why_no_exact_rows(std::int64_t width, std::int64_t value_dim)
+{
+    if (width > 256 || value_dim > 256) return "heads wider than 256";
+    return why_no_copies(width, value_dim);
 }
 
 template <class Metric, class FeatureMap>
 char const* why_no_exact_branch(int device, problem const& p, options<Metric, FeatureMap> const& o)
 {
     if (p.element != element_kind::bfloat16 && p.element != element_kind::float16) return "elements of 32 or 64 bits";
-    if (char const* const why = why_no_rows(p.head_dim, p.value_dim)) return why;
+    if (char const* const why = why_no_exact_rows(p.head_dim, p.value_dim)) return why;
     if (char const* const why = why_no_tiles(p, o)) return why;
     if (o.scale && *o.scale <= 0) return "a logit scale that is not positive";
     return why_not_here(device);

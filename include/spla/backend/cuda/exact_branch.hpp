@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "branch_work.hpp"
 #include "coverage.hpp"
 #include "exact_kernel.hpp"
-#include "launch.hpp"
 #include "tensor_map.hpp"
 
 /// From a checked call to the exact branch on Hopper.
@@ -20,57 +20,45 @@ bool can_store(detail::output_tensor<Element> const& t)
     return fits;
 }
 
-/// Tiles of so many tokens.
-inline exact_shape tiles_of(portable::attention_shape const& shape, int tokens)
-{
-    exact_shape tiles{};
-    tiles.group = shape.group;
-    tiles.tokens = tokens;
-    tiles.sequences = shape.sequences;
-    std::int64_t const each = tile_count(shape.sequences.queries, shape.sequences.keys, tokens); // of a fixed batch
-    tiles.items = {shape.sequences.count, each};
-    tiles.most_tiles = static_cast<int>(shape.sequences.count * each);
-    tiles.key_heads = static_cast<int>(shape.key_heads);
-    tiles.value_dim = shape.value_dim;
-    tiles.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
-                    static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
-    return tiles;
-}
-
-template <class Element, int Width>
+template <class Element, int KeyWidth, int ValueWidth>
 void launch_exact(Kokkos::Cuda const& exec, exact_arguments<Element> const& a)
 {
-    constexpr int bytes = sizeof(exact_memory<Width>) + 1024; // room to align
-    launch_blocks("exact branch", exec, exact_kernel<Element, Width>, a.shape.most_tiles * a.shape.key_heads, bytes, a);
+    constexpr int bytes = sizeof(exact_memory<KeyWidth, ValueWidth>) + 1024; // room to align
+    static_assert(bytes <= most_shared_bytes);
+    launch_blocks("exact branch", exec, exact_kernel<Element, KeyWidth, ValueWidth>,
+                  a.shape.most_tiles * a.shape.key_heads, bytes, a);
 }
 
 /// The exact branch of a call that why_no_exact_branch() has nothing against. False, and nothing done, where a view
-/// cannot be copied by 16 bytes, or lists lie very far apart.
+/// cannot be copied by 16 bytes. work: prepared for this call.
 template <class Element>
 bool attend(Kokkos::Cuda const& exec, detail::tensor<Element const> const& query,
             detail::tensor<Element const> const& key, detail::tensor<Element const> const& value,
-            detail::list_tensor const& list, portable::attention_outputs<Element> out,
-            portable::attention_shape const& shape)
+            portable::attention_outputs<Element> out, portable::attention_shape const& shape, branch_work const& work)
 {
     if (!out.sparse)
         out.sparse = out.output; // sparse_only: the branch is the output
     else if (out.output)
         return false; // two outputs
     if (!runs_here(exec) || !can_map(query) || !can_map(key) || !can_map(value) || !can_store(out.sparse)) return false;
-    if (list && list.stride[1] > (1 << 23)) return false; // an int finds the lists of a tile's tokens
     exact_arguments<Element> a{};
-    a.shape = tiles_of(shape, tile_rows / shape.group);
+    a.shape = tiles_of(shape, work.layout.tile_tokens);
+    a.shape.combines = shape.everything && shape.residual;
     a.shape.scale = static_cast<float>(shape.scale * 1.4426950408889634); // exp2 in place of exp
     a.query = make_tensor_map<Element>(query, shape.group, a.shape.tokens);
     a.key = make_tensor_map<Element>(key, 1, block_tokens);
     a.value = make_tensor_map<Element>(value, 1, block_tokens);
     a.query_map = query.map, a.key_map = key.map, a.value_map = value.map;
-    a.list = list;
+    a.unions = work.unions;
     a.out = out;
     if (shape.width <= 64 && shape.value_dim <= 64)
-        launch_exact<Element, 64>(exec, a);
+        launch_exact<Element, 64, 64>(exec, a);
+    else if (shape.width <= 128 && shape.value_dim <= 128)
+        launch_exact<Element, 128, 128>(exec, a);
+    else if (shape.width <= 192 && shape.value_dim <= 128)
+        launch_exact<Element, 192, 128>(exec, a);
     else
-        launch_exact<Element, 128>(exec, a);
+        launch_exact<Element, 256, 256>(exec, a);
     return true;
 }
 

@@ -1,12 +1,12 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "block_union.hpp"
 #include "exact_rows.hpp"
+#include "tile_union.hpp"
 
 /// The exact branch on Hopper (spec section 3): a warp walks the union of a tile's lists and has the copy engine bring
-/// two key blocks a step; two warpgroups multiply. A block of threads stays for many tiles: a second warp opens the
-/// next tile's lists meanwhile, and a tile's first logits are made beside the last values of the one before.
+/// one or two key blocks a step; two warpgroups multiply. A block of threads stays for many tiles: a second warp opens
+/// the next tile's lists meanwhile, and a tile's first logits are made beside the last values of the one before.
 namespace spla::cuda
 {
 
@@ -15,27 +15,30 @@ struct exact_arguments
 {
     CUtensorMap query, key, value;
     detail::token_map query_map, key_map, value_map;
-    detail::list_tensor list;
+    union_table unions; ///< of the tiles
     portable::attention_outputs<Element> out;
     exact_shape shape;
 };
 
 /// The warps that walk and load.
-template <class Element, int Width, int Lanes>
+template <class Element, int KeyWidth, int ValueWidth, int Words>
 struct exact_loader
 {
-    using memory = exact_memory<Width>;
+    using memory = exact_memory<KeyWidth, ValueWidth>;
+    static constexpr int blocks = memory::step_blocks;
     exact_arguments<Element> const& a;
     memory& m;
     bool leader; ///< the thread that commands the copy engine
 
-    /// Two warps take tiles in turn: while one loads, the other opens the lists of the next.
+    /// Two warps take tiles in turn: while one loads, the other opens the union of the next.
     __device__ void run(int warp)
     {
         int const items = a.shape.most_tiles * a.shape.key_heads;
         int tiles = 0;
-        for (int item = blockIdx.x; item < items; item += gridDim.x)
+        for (int round = 0; round < rounds_of(items); ++round)
         {
+            int const item = item_of_round(round);
+            if (item >= items) continue;
             tile_place const t = find_tile(a.shape, item);
             if (!t.exists || !t.sees_keys()) continue;
             if (tiles % 2 != warp)
@@ -43,26 +46,26 @@ struct exact_loader
                 ++tiles;
                 continue;
             }
-            block_union<Lanes> walk;
-            walk.open(a.shape.bounds, t, a.list);
+            union_walk<Words> walk;
+            walk.open(a.unions, a.unions.number(a.shape, t));
             if (leader) fetch_query(t);
             __syncwarp();
             if (tiles > 0) sync_threads(5 + warp, 64);
             int n = tiles > 0 ? m.steps : 0; // so far
             bool first = true;
-            for (int next = walk.next(); next != no_block; ++n)
+            std::uint32_t following[Words];
+            for (int next = walk.next(following); next != no_block; ++n)
             {
-                int block[2];
-                std::uint32_t tokens[2][4] = {};
-                block[0] = next;
-                walk.visit(a.shape.bounds, next, tokens[0]);
-                next = walk.next();
-                block[1] = block[0]; // an odd one goes twice, the second time for no row
-                if (next != no_block)
+                int block[blocks];
+                std::uint32_t tokens[blocks][Words] = {};
+#pragma unroll
+                for (int h = 0; h < blocks; ++h)
                 {
-                    block[1] = next;
-                    walk.visit(a.shape.bounds, next, tokens[1]);
-                    next = walk.next();
+                    block[h] = next != no_block ? next : block[0]; // an odd one goes twice, the second time for no row
+                    if (next == no_block) continue;
+#pragma unroll
+                    for (int w = 0; w < Words; ++w) tokens[h][w] = following[w];
+                    next = walk.next(following);
                 }
                 if (leader)
                 {
@@ -87,43 +90,44 @@ struct exact_loader
     }
 
 private:
-    __device__ void note(int n, int const (&block)[2], std::uint32_t const (&tokens)[2][4], tile_place const& t,
-                         bool last)
+    __device__ void note(int n, int const (&block)[blocks], std::uint32_t const (&tokens)[blocks][Words],
+                         tile_place const& t, bool last)
     {
         // Its place was read before the values of step n - 1 - value_stages were let go, which was waited for.
-        step_note& to = m.note[n % memory::notes];
-        for (int h = 0; h < 2; ++h)
+        step_note<blocks>& to = m.note[n % memory::notes];
+        for (int h = 0; h < blocks; ++h)
         {
             to.first_key[h] = block[h] * block_tokens;
 #pragma unroll
-            for (int i = 0; i < 4; ++i) to.tokens[h][i] = i < Lanes ? tokens[h][i] : 0;
+            for (int w = 0; w < 4; ++w) to.tokens[h][w] = w < Words ? tokens[h][w < Words ? w : 0] : 0;
         }
         to.first = t.first, to.end = t.end;
-        to.per_key = (block[1] + 1) * block_tokens - 1 > (t.begin > 0 ? t.begin : 0);
+        to.per_key = (block[blocks - 1] + 1) * block_tokens - 1 > (t.begin > 0 ? t.begin : 0);
         to.last = last;
     }
+    template <int Panels>
     __device__ void load_step(CUtensorMap const& map, detail::token_map const& place,
-                              std::uint16_t (&to)[memory::panels][step_keys][panel_width], barrier& full,
-                              int const (&block)[2], tile_place const& t)
+                              std::uint16_t (&to)[Panels][memory::step_keys][panel_width], barrier& full,
+                              int const (&block)[blocks], tile_place const& t)
     {
         full.arrive_expecting(sizeof(to));
 #pragma unroll 1
-        for (int h = 0; h < 2; ++h)
+        for (int h = 0; h < blocks; ++h)
         {
             auto const at = place(t.sequence, block[h] * block_tokens);
 #pragma unroll
-            for (int p = 0; p < memory::panels; ++p)
+            for (int p = 0; p < Panels; ++p)
                 copy_box(map, full, to[p][h * block_tokens], p * panel_width, t.head, static_cast<int>(at.token),
                          static_cast<int>(at.batch));
         }
     }
-    __device__ void load_keys(int n, int const (&block)[2], tile_place const& t)
+    __device__ void load_keys(int n, int const (&block)[blocks], tile_place const& t)
     {
         int const place = n % memory::key_stages;
         m.key_free[place].wait(free_parity(n, memory::key_stages));
         load_step(a.key, a.key_map, m.key[place], m.key_full[place], block, t);
     }
-    __device__ void load_values(int n, int const (&block)[2], tile_place const& t)
+    __device__ void load_values(int n, int const (&block)[blocks], tile_place const& t)
     {
         int const place = n % memory::value_stages;
         m.value_free[place].wait(free_parity(n, memory::value_stages));
@@ -134,7 +138,7 @@ private:
     {
         auto const at = a.query_map(t.sequence, t.first - t.first_position);
 #pragma unroll
-        for (int p = 0; p < memory::panels; ++p)
+        for (int p = 0; p < memory::key_panels; ++p)
             fetch_box(a.query, p * panel_width, t.head * a.shape.group, static_cast<int>(at.token),
                       static_cast<int>(at.batch));
     }
@@ -143,22 +147,21 @@ private:
     {
         m.query_free.wait(free_parity(tiles, 1));
         m.tile[tiles % 2] = t;
-        m.query_full.arrive_expecting(memory::panels * a.shape.tokens * a.shape.group * panel_width * 2);
+        m.query_full.arrive_expecting(memory::key_panels * a.shape.tokens * a.shape.group * panel_width * 2);
         auto const at = a.query_map(t.sequence, t.first - t.first_position);
 #pragma unroll
-        for (int p = 0; p < memory::panels; ++p)
+        for (int p = 0; p < memory::key_panels; ++p)
             copy_box(a.query, m.query_full, m.query[p], p * panel_width, t.head * a.shape.group,
                      static_cast<int>(at.token), static_cast<int>(at.batch));
     }
 };
 
 /// The warpgroups that multiply.
-template <class Element, int Width>
-__device__ void attend_tiles(exact_arguments<Element> const& a, exact_memory<Width>& m)
+template <class Element, int KeyWidth, int ValueWidth>
+__device__ void attend_tiles(exact_arguments<Element> const& a, exact_memory<KeyWidth, ValueWidth>& m)
 {
-    using memory = exact_memory<Width>;
     int const group = threadIdx.x / 128 - 1;
-    exact_rows<Element, Width> rows(a.shape, m, group);
+    exact_rows<Element, KeyWidth, ValueWidth> rows(a.shape, m, group);
     int tiles = 0, n = 0;
     auto const queries_came = [&] { // of another tile?
         m.query_full.wait(phase_parity(tiles, 1));
@@ -192,8 +195,10 @@ __device__ void store_blind_tiles(exact_arguments<Element> const& a)
 {
     exact_shape const& shape = a.shape;
     int const items = shape.most_tiles * shape.key_heads;
-    for (int item = blockIdx.x; item < items; item += gridDim.x)
+    for (int round = 0; round < rounds_of(items); ++round)
     {
+        int const item = item_of_round(round);
+        if (item >= items) continue;
         tile_place const t = find_tile(shape, item);
         if (!t.exists || t.sees_keys()) continue;
         for (int position = t.begin; position < t.end; ++position)
@@ -210,11 +215,11 @@ __device__ void store_blind_tiles(exact_arguments<Element> const& a)
     }
 }
 
-template <class Element, int Width>
+template <class Element, int KeyWidth, int ValueWidth>
 __global__ __launch_bounds__(384, 1) void exact_kernel(__grid_constant__ exact_arguments<Element> const a)
 {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-    using memory = exact_memory<Width>;
+    using memory = exact_memory<KeyWidth, ValueWidth>;
     extern __shared__ unsigned char raw[];
     memory& m = *reinterpret_cast<memory*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
     if (threadIdx.x == 0)
@@ -236,17 +241,17 @@ __global__ __launch_bounds__(384, 1) void exact_kernel(__grid_constant__ exact_a
         if (warp == 2) store_blind_tiles(a);
         if (warp >= 2) return;
         bool const leader = threadIdx.x % 32 == 0;
-        if (a.shape.tokens <= 32)
-            exact_loader<Element, Width, 1>{a, m, leader}.run(warp);
-        else if (a.shape.tokens <= 64)
-            exact_loader<Element, Width, 2>{a, m, leader}.run(warp);
+        if (a.unions.words == 1)
+            exact_loader<Element, KeyWidth, ValueWidth, 1>{a, m, leader}.run(warp);
+        else if (a.unions.words == 2)
+            exact_loader<Element, KeyWidth, ValueWidth, 2>{a, m, leader}.run(warp);
         else
-            exact_loader<Element, Width, 4>{a, m, leader}.run(warp);
+            exact_loader<Element, KeyWidth, ValueWidth, 4>{a, m, leader}.run(warp);
     }
     else
     {
         take_registers<216>();
-        attend_tiles<Element, Width>(a, m);
+        attend_tiles<Element>(a, m);
     }
 #endif
 }

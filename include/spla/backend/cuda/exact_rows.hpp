@@ -10,12 +10,14 @@
 namespace spla::cuda
 {
 
-template <class Element, int Width>
+template <class Element, int KeyWidth, int ValueWidth>
 class exact_rows
 {
-    using memory = exact_memory<Width>;
-    using logit_product = product<Element, step_keys>;
-    using value_product = product<Element, Width>;
+    using memory = exact_memory<KeyWidth, ValueWidth>;
+    using logit_product = product<Element, memory::step_keys>;
+    using value_product = product<Element, ValueWidth>;
+    static constexpr int blocks = memory::step_blocks;
+    static constexpr int block_logits = logit_product::registers / blocks; ///< of a thread
     static constexpr float infinity = __builtin_huge_valf();
 
 public:
@@ -112,14 +114,14 @@ private:
     /// What a thread's rows have to do with a step.
     struct visits
     {
-        bool here[2][2]; ///< row, block
+        bool here[2][blocks]; ///< row, block
         bool per_key, last;
-        __device__ visits(step_note const& note, int const (&token)[2]) : per_key(note.per_key), last(note.last)
+        __device__ visits(step_note<blocks> const& note, int const (&token)[2]) : per_key(note.per_key), last(note.last)
         {
 #pragma unroll
             for (int i = 0; i < 2; ++i)
 #pragma unroll
-                for (int h = 0; h < 2; ++h) here[i][h] = note.tokens[h][token[i] / 32] >> token[i] % 32 & 1;
+                for (int h = 0; h < blocks; ++h) here[i][h] = note.tokens[h][token[i] / 32] >> token[i] % 32 & 1;
         }
     };
 
@@ -162,10 +164,8 @@ private:
 #pragma unroll
         for (int i = 0; i < 2; ++i)
         {
-            float sum = sum_[i];
-            sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-            sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-            float const inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+            float const sum = quad_sum(sum_[i]);
+            float factor = sum == 0.0f ? 0.0f : 1.0f / sum;
             int const position = t.first + token_[i];
             bool const mine = position >= t.begin && position < t.end && token_[i] < shape_.tokens;
             int const query = position - t.first_position;
@@ -174,12 +174,33 @@ private:
                 out.lse_of(t.sequence, query, head) =
                     sum == 0.0f ? -infinity : reference_[i] * (shape_.scale * 0.69314718f) + logf(sum);
             if (!out.sparse) continue;
+            if (shape_.combines) combine(out.rule, i, mine ? head : 0, factor);
             auto const to = out.sparse.row(t.sequence, mine ? query : t.begin - t.first_position, head);
             if (out.sparse.wide)
-                store_numbers(to, output_, i, inverse, shape_.value_dim, mine);
+                store_numbers(to, output_, i, factor, shape_.value_dim, mine);
             else
-                store_pieces(to, output_, i, inverse, shape_.value_dim, mine);
+                store_pieces(to, output_, i, factor, shape_.value_dim, mine);
         }
+    }
+
+    /// Row i becomes the output of both branches where the residual is zero: `factor` is what it is multiplied by.
+    __device__ void combine(detail::combination_rule<float> const& rule, int i, int head, float& factor)
+    {
+        float squares = 0.0f;
+#pragma unroll
+        for (int j = 0; j < value_product::registers / 4; ++j)
+        {
+            float const first = output_[4 * j + 2 * i], second = output_[4 * j + 2 * i + 1];
+            squares += first * first + second * second;
+        }
+        factor *= rule.inverse_rms_of(quad_sum(squares) * (factor * factor), shape_.value_dim);
+        if (!rule.sparse_weight.data) return;
+        float const* const weights = rule.sparse_weight.data + head * rule.sparse_weight.stride + column_;
+#pragma unroll
+        for (int j = 0; j < value_product::registers / 4; ++j)
+#pragma unroll
+            for (int e = 0; e < 2; ++e)
+                if (8 * j < shape_.value_dim) output_[4 * j + 2 * i + e] *= weights[8 * j + e];
     }
 
     __device__ void start_logits(float (&logits)[logit_product::registers], int place)
@@ -187,11 +208,11 @@ private:
         std::uint64_t const query = warp_descriptor(shared_address(m_.query) + group_ * 64 * 128, 0);
         std::uint64_t const key = warp_descriptor(shared_address(m_.key[place]), 0);
 #pragma unroll
-        for (int k = 0; k < Width / 16; ++k)
+        for (int k = 0; k < KeyWidth / 16; ++k)
         {
             std::uint32_t const along = k % 4 * 32;
             logit_product::rows_by_rows(logits, moved(query, k / 4 * (tile_rows * 128) + along),
-                                        moved(key, k / 4 * (step_keys * 128) + along), k > 0);
+                                        moved(key, k / 4 * (memory::step_keys * 128) + along), k > 0);
         }
         close_products();
     }
@@ -206,13 +227,13 @@ private:
 #pragma unroll
         for (int i = 0; i < logit_product::registers; ++i) x[i] = 0.0f;
 #pragma unroll 1
-        for (int k = column_; k < Width; k += 16)
+        for (int k = column_; k < KeyWidth; k += 16)
         {
             auto const* const q = m_.query;
             std::uint32_t const a[4] = {word(q, row, k), word(q, row + 8, k), word(q, row, k + 8),
                                         word(q, row + 8, k + 8)};
 #pragma unroll
-            for (int j = 0; j < step_keys / 8; ++j)
+            for (int j = 0; j < memory::step_keys / 8; ++j)
             {
                 auto const* const keys = m_.key[place];
                 std::uint32_t const b[2] = {word(keys, 8 * j + lane / 4, k), word(keys, 8 * j + lane / 4, k + 8)};
@@ -222,9 +243,9 @@ private:
     }
     __device__ void start_values(int place)
     {
-        std::uint64_t const value = warp_descriptor(shared_address(m_.value[place]), step_keys * 128);
+        std::uint64_t const value = warp_descriptor(shared_address(m_.value[place]), memory::step_keys * 128);
 #pragma unroll
-        for (int k = 0; k < step_keys / 16; ++k)
+        for (int k = 0; k < memory::step_keys / 16; ++k)
             value_product::registers_by_columns(output_, weights_ + 4 * k, moved(value, k * 2048));
         close_products();
     }
@@ -234,25 +255,26 @@ private:
     /// the largest logit is, and looking for it would take a third of a softmax's time.
     __device__ bool weigh(float (&x)[logit_product::registers], visits const& v, float (&sum)[2]) const
     {
-        constexpr int half = logit_product::registers / 2;
         bool fits = true;
 #pragma unroll
         for (int i = 0; i < 2; ++i)
         {
             float const offset = reference_[i] == -infinity ? 0.0f : reference_[i] * shape_.scale;
-            float const offsets[2] = {v.here[i][0] ? offset : infinity, v.here[i][1] ? offset : infinity};
+            float offsets[blocks];
+#pragma unroll
+            for (int h = 0; h < blocks; ++h) offsets[h] = v.here[i][h] ? offset : infinity;
             float part[2] = {0.0f, 0.0f};
 #pragma unroll
-            for (int j = 0; j < 2 * half; j += 4)
+            for (int j = 0; j < logit_product::registers; j += 4)
 #pragma unroll
                 for (int e = 0; e < 2; ++e)
                 {
                     float& w = x[j + 2 * i + e];
-                    w = exp2_fast(w * shape_.scale - offsets[j / half]);
+                    w = exp2_fast(w * shape_.scale - offsets[j / block_logits]);
                     part[e] += w;
                 }
             sum[i] = part[0] + part[1];
-            bool const visits_any = v.here[i][0] || v.here[i][1];
+            bool const visits_any = v.here[i][0] || v.here[i][blocks - 1];
             fits = fits && (!visits_any || (reference_[i] != -infinity && sum[i] <= 0x1p14f));
         }
         return fits;
@@ -262,23 +284,27 @@ private:
     __device__ void move_references(float const (&x)[logit_product::registers], visits const& v, bool moves,
                                     float (&shrink)[2])
     {
-        constexpr int half = logit_product::registers / 2;
-        float top[2][2][2]; // chains far enough apart that none waits for itself
+        float top[blocks][2][2]; // chains far enough apart that none waits for itself
 #pragma unroll
-        for (int h = 0; h < 2; ++h)
+        for (int h = 0; h < blocks; ++h)
 #pragma unroll
-            for (int i = 0; i < 4; ++i) top[h][i / 2][i % 2] = x[h * half + i];
+            for (int i = 0; i < 4; ++i) top[h][i / 2][i % 2] = x[h * block_logits + i];
 #pragma unroll
-        for (int j = 4; j < half; j += 4)
+        for (int j = 4; j < block_logits; j += 4)
 #pragma unroll
-            for (int h = 0; h < 2; ++h)
+            for (int h = 0; h < blocks; ++h)
 #pragma unroll
-                for (int i = 0; i < 4; ++i) top[h][i / 2][i % 2] = fmaxf(top[h][i / 2][i % 2], x[h * half + j + i]);
+                for (int i = 0; i < 4; ++i)
+                    top[h][i / 2][i % 2] = fmaxf(top[h][i / 2][i % 2], x[h * block_logits + j + i]);
         float best[2];
 #pragma unroll
         for (int i = 0; i < 2; ++i)
-            best[i] = fmaxf(v.here[i][0] ? fmaxf(top[0][i][0], top[0][i][1]) : -infinity,
-                            v.here[i][1] ? fmaxf(top[1][i][0], top[1][i][1]) : -infinity);
+        {
+            best[i] = v.here[i][0] ? fmaxf(top[0][i][0], top[0][i][1]) : -infinity;
+#pragma unroll
+            for (int h = 1; h < blocks; ++h)
+                best[i] = fmaxf(best[i], v.here[i][h] ? fmaxf(top[h][i][0], top[h][i][1]) : -infinity);
+        }
 #pragma unroll
         for (int i = 0; i < 2; ++i) best[i] = fmaxf(best[i], __shfl_xor_sync(0xffffffffu, best[i], 1));
 #pragma unroll
@@ -296,11 +322,11 @@ private:
     }
     __device__ void hide_later_keys(float (&x)[logit_product::registers], visits const& v, int n) const
     {
-        step_note const& note = m_.note[n % memory::notes];
+        step_note<blocks> const& note = m_.note[n % memory::notes];
 #pragma unroll
         for (int i = 0; i < 2; ++i)
 #pragma unroll
-            for (int h = 0; h < 2; ++h)
+            for (int h = 0; h < blocks; ++h)
             {
                 int const keys = v.here[i][h] ? note.first + token_[i] - note.first_key[h] + 1 : 0;
 #pragma unroll
@@ -308,7 +334,7 @@ private:
 #pragma unroll
                     for (int e = 0; e < 2; ++e)
                     {
-                        float& logit = x[h * 32 + 4 * j + 2 * i + e];
+                        float& logit = x[h * block_logits + 4 * j + 2 * i + e];
                         logit = 8 * j + column_ + e < keys ? logit : -infinity;
                     }
             }
@@ -324,15 +350,15 @@ private:
     {
         int const place = n % memory::value_stages;
         m_.value_full[place].wait(phase_parity(n, memory::value_stages));
-        step_note const& note = m_.note[n % memory::notes];
+        step_note<blocks> const& note = m_.note[n % memory::notes];
         if (!note.per_key) return;
-        for (int h = 0; h < 2; ++h)
+        for (int h = 0; h < blocks; ++h)
         {
             int const seen = note.end - note.first_key[h];
             if (seen >= block_tokens) continue;
             int const begin = seen < 0 ? 0 : seen;
             int const pieces = (block_tokens - begin) * (panel_width / 8);
-            for (int p = 0; p < memory::panels; ++p)
+            for (int p = 0; p < memory::value_panels; ++p)
             {
                 auto* const to = reinterpret_cast<uint4*>(m_.value[place][p][h * block_tokens + begin]);
                 for (int i = threadIdx.x % 128; i < pieces; i += 128) to[i] = uint4{0, 0, 0, 0};

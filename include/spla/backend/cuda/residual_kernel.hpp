@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "residual_rows.hpp"
-#include "selected_union.hpp"
 #include "state_reader.hpp"
+#include "tile_union.hpp"
 
 /// The residual branch on Hopper in token form (spec section 4): a warp walks the union of what a tile's tokens
 /// selected and has the copy engine bring features and values block by block; two more warps make the tile's state
@@ -22,7 +22,7 @@ struct residual_registers
 };
 
 /// The warps that walk and load.
-template <int Halves, int Width, int Lanes>
+template <int Halves, int Width, int Words>
 struct residual_loader
 {
     using memory = residual_memory<Halves, Width>;
@@ -30,13 +30,15 @@ struct residual_loader
     memory& m;
     bool leader; ///< the thread that commands the copy engine
 
-    /// Two warps take tiles in turn: while one loads, the other opens the lists of the next.
+    /// Two warps take tiles in turn: while one loads, the other opens the union of the next.
     __device__ void run(int warp)
     {
         int const items = a.shape.tiles.most_tiles * a.shape.tiles.key_heads;
         int tiles = 0;
-        for (int item = blockIdx.x; item < items; item += gridDim.x)
+        for (int round = 0; round < rounds_of(items); ++round)
         {
+            int const item = item_of_round(round);
+            if (item >= items) continue;
             tile_place const t = find_tile(a.shape.tiles, item);
             if (!t.exists) continue;
             if (tiles % 2 != warp)
@@ -46,22 +48,27 @@ struct residual_loader
             }
             int const state_end = a.shape.tiles.bounds.competing(t.begin > 0 ? t.begin : 0).end;
             int const added = a.shape.direct ? a.shape.tiles.bounds.sink_blocks : state_end;
-            selected_union<Lanes> walk;
-            walk.open(a.shape.tiles.bounds, t, a.list, added);
+            std::int64_t const number = a.unions.number(a.shape.tiles, t);
+            residual_filter<Words> const filter(a.shape.tiles.bounds, t, a.unions.notes[number], added,
+                                                static_cast<bool>(a.base));
+            union_walk<Words> walk;
+            walk.open(a.unions, number);
             fetch_queries(a.query, t, a.shape.tiles.group, a.shape.width);
             __syncwarp();
             if (tiles > 0) sync_threads(5 + warp, 64);
             int n = tiles > 0 ? m.steps : 0; // so far
-            int next = walk.next();
-            if (leader) announce(t, tiles, walk, added, next != no_block);
+            std::uint32_t tokens[Words];
+            int next = walk.next(tokens, filter);
+            if (leader) announce(t, tiles, a.unions.notes[number], added, next != no_block);
             for (; next != no_block; ++n)
             {
                 int const block = next;
-                std::uint32_t tokens[4] = {};
-                walk.visit(block, tokens);
-                next = walk.next();
+                std::uint32_t here[4] = {};
+#pragma unroll
+                for (int w = 0; w < Words; ++w) here[w] = tokens[w];
+                next = walk.next(tokens, filter);
                 if (!leader) continue;
-                load_features(n, block, t, tokens, block < added ? -1.0f : 1.0f, next == no_block);
+                load_features(n, block, t, here, block < added ? -1.0f : 1.0f, next == no_block);
                 load_values(n, block, t);
             }
             if (leader) m.steps = n;
@@ -79,7 +86,7 @@ struct residual_loader
     }
 
 private:
-    __device__ void announce(tile_place const& t, int tiles, selected_union<Lanes> const& walk, int added, bool visits)
+    __device__ void announce(tile_place const& t, int tiles, union_note const& note, int added, bool visits)
     {
         int const place = tiles % memory::tiles;
         m.tile_free[place].wait(free_parity(tiles, memory::tiles));
@@ -89,14 +96,13 @@ private:
 #pragma unroll
         for (int i = 0; i < 4; ++i)
         {
-            std::uint32_t const working = i < Lanes ? walk.working(i < Lanes ? i : 0) : 0;
-            to.idle[i] = ~working;
-            any |= working;
+            to.idle[i] = ~note.working[i];
+            any |= note.working[i];
         }
         to.state_end = added;
-        to.reads_state = any != 0 && added > a.shape.tiles.bounds.sink_blocks;
+        to.reads_state = !a.base && any != 0 && added > a.shape.tiles.bounds.sink_blocks;
         to.visits = visits;
-        to.fine = !a.shape.direct && walk.selects_most();
+        to.fine = !a.shape.direct && note.most;
         m.tile_full[place].arrive();
     }
     __device__ void load_features(int n, int block, tile_place const& t, std::uint32_t const (&tokens)[4], float sign,
@@ -185,9 +191,9 @@ __global__ __launch_bounds__(384, 1) void residual_kernel(__grid_constant__ resi
         bool const leader = threadIdx.x % 32 == 0;
         if (warp >= 2)
             state_reader<halves, Width>{a, m, static_cast<int>(threadIdx.x) - 64}.run();
-        else if (a.shape.tiles.tokens <= 32)
+        else if (a.unions.words == 1)
             residual_loader<halves, Width, 1>{a, m, leader}.run(warp);
-        else if (a.shape.tiles.tokens <= 64)
+        else if (a.unions.words == 2)
             residual_loader<halves, Width, 2>{a, m, leader}.run(warp);
         else
             residual_loader<halves, Width, 4>{a, m, leader}.run(warp);

@@ -8,12 +8,6 @@
 namespace spla::cuda
 {
 
-/// Over the four threads of a row.
-inline __device__ float quad_sum(float x)
-{
-    return over_lanes<4>(x, [](float a, float b) { return a + b; });
-}
-
 /// Which rows of a tile a thread has: two, i = 0 and 1. Their tokens are found once.
 class row_place
 {
@@ -78,23 +72,16 @@ private:
     float sum_[2], magnitude_[2]; ///< of this thread's numbers
 };
 
-/// 1 / rms of a row of `width` numbers, its squares summed, as combination_rule has it.
-inline __device__ float inverse_rms(detail::combination_rule<float> const& rule, float squares, int width)
-{
-    if (rule.kind != combination_kind::rms_sum) return 1.0f;
-    float const square = squares / static_cast<float>(width) + rule.epsilon;
-    return square == 0.0f ? 0.0f : 1.0f / sqrtf(square);
-}
-
-/// Pair j of the exact branch's row i of this thread; zeros behind its width, and where the row is nobody's.
-struct exact_row
+/// Pair j of what another kernel made of this thread's row i; zeros behind its width, and where the row is nobody's.
+struct finished_row
 {
     float const* data;
     int width;
 
-    __device__ exact_row(residual_arguments const& a, tile_place const& t, row_place const& place, int i, bool mine)
-        : data(mine ? a.exact.row(t.sequence, place.query(t, i), place.head(t, i)) + threadIdx.x % 4 * 2 : nullptr),
-          width(a.shape.tiles.value_dim)
+    __device__ finished_row(detail::tensor<float const> const& rows, exact_shape const& shape, tile_place const& t,
+                            row_place const& place, int i, bool mine)
+        : data(mine ? rows.row(t.sequence, place.query(t, i), place.head(t, i)) + threadIdx.x % 4 * 2 : nullptr),
+          width(shape.value_dim)
     {
     }
     __device__ float2 operator[](int j) const
@@ -110,7 +97,7 @@ __device__ void combine_row(residual_arguments const& a, tile_place const& t, ro
 {
     int const width = a.shape.tiles.value_dim, column = threadIdx.x % 4 * 2;
     int const head = mine ? place.head(t, i) : 0;
-    exact_row const row(a, t, place, i, mine);
+    finished_row const row(a.exact, a.shape.tiles, t, place, i, mine);
     float exact[N / 2], exact_squares = 0.0f, squares = 0.0f;
 #pragma unroll
     for (int j = 0; j < N / 4; ++j)
@@ -127,8 +114,8 @@ __device__ void combine_row(residual_arguments const& a, tile_place const& t, ro
             squares += r * r;
             exact_squares += exact[2 * j + e] * exact[2 * j + e];
         }
-    float const scale = inverse_rms(a.out.rule, quad_sum(squares), width);
-    float const exact_scale = inverse_rms(a.out.rule, quad_sum(exact_squares), width);
+    float const scale = a.out.rule.inverse_rms_of(quad_sum(squares), width);
+    float const exact_scale = a.out.rule.inverse_rms_of(quad_sum(exact_squares), width);
     auto const weights_of = [&](detail::weight_tensor<float> const& w) {
         return w.data ? w.data + head * w.stride + column : nullptr;
     };
@@ -179,7 +166,7 @@ __device__ void store_residual(residual_arguments const& a, row_place const& pla
             if (what == 1) combine_row(a, t, place, i, mine[i], sums);
             if (what == 2)
             {
-                exact_row const row(a, t, place, i, mine[i]);
+                finished_row const row(a.exact, a.shape.tiles, t, place, i, mine[i]);
 #pragma unroll
                 for (int j = 0; j < N / 4; ++j) sums[4 * j + 2 * i] = row[j].x, sums[4 * j + 2 * i + 1] = row[j].y;
             }

@@ -53,11 +53,26 @@ public:
                 if (passing_) pass_over();
             }
         }
+        if (a_.base) add_base(t.place);
         bool const idle[2] = {place_.has(t.idle, 0), place_.has(t.idle, 1)};
         store_residual(a_, place_, t.place, idle, sums_, denominator_);
     }
 
 private:
+    __device__ void add_base(tile_place const& t)
+    {
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+        {
+            finished_row const row(a_.base, a_.shape.tiles, t, place_, i, place_.is_in(t, i));
+#pragma unroll
+            for (int j = 0; j < value_product::registers / 4; ++j)
+            {
+                float2 const pair = row[j];
+                sums_[4 * j + 2 * i] += pair.x, sums_[4 * j + 2 * i + 1] += pair.y;
+            }
+        }
+    }
     __device__ void load_queries(residual_tile const& t)
     {
 #pragma unroll

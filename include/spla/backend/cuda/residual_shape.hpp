@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "exact_shape.hpp"
 #include "query_features.hpp"
+#include "tile_union.hpp"
 
 /// Sizes of the residual branch on Hopper, and what a block of threads keeps in shared memory.
 namespace spla::cuda
@@ -30,8 +30,9 @@ struct residual_arguments
     CUtensorMap features, value; ///< phi of the keys [batch, token, head, halves x padded width]; values
     detail::token_map features_map, value_map;
     detail::tensor<bfloat16 const> query;
-    detail::list_tensor list;
     portable::linear_tensor<float> state;
+    union_table unions;                ///< of the tiles
+    detail::tensor<float const> base;  ///< rows phi(q) D of the tiles' bases; null where tiles read states
     detail::tensor<float const> exact; ///< finished rows of the exact branch, where there is an output of both
     portable::attention_outputs<bfloat16> out;
     residual_shape shape;

@@ -56,64 +56,79 @@ __device__ void clear_rest(float (&x)[N], int valid)
     for (int i = 0; i < N; ++i) x[i] = i < valid ? x[i] : 0.0f;
 }
 
-/// Exponents, none above zero, become a row's softmax.
-template <int Lanes, int N>
-__device__ void softmax_of_exponents(float (&x)[N], int valid)
+/// Softmax of a row, or of its negative: of slope x, slope edge being its largest. One multiplication and addition
+/// makes the exponent of two; what it rounds of `edge` is the same for the whole row, and divided out.
+inline constexpr float softmax_slope = 1.44269504f; ///< log2(e)
+inline __device__ float softmax_exponent(float x, float slope, float edge)
 {
-    float sum = 0.0f;
+    return exp2_fast(__fmaf_rn(x, slope, __fmul_rn(-slope, edge)));
+}
+/// Four lanes sum as the row's eight would: octet_features.
+template <int Lanes, int N>
+__device__ void softmax_about(float (&x)[N], float slope, float edge, int valid)
+{
+    constexpr int sums = Lanes == 4 ? 2 : 1;
+    float sum[sums] = {};
 #pragma unroll
     for (int i = 0; i < N; ++i)
     {
-        x[i] = i < valid ? exp2_fast(x[i] * 1.44269504f) : 0.0f;
-        sum += x[i];
+        x[i] = i < valid ? softmax_exponent(x[i], slope, edge) : 0.0f;
+        sum[i / 8 % sums] += x[i];
     }
-    float const inverse = 1.0f / over_lanes<Lanes>(sum, [](float a, float b) { return a + b; });
+    float const all = sums == 2 ? sum[0] + sum[sums - 1] : sum[0];
+    float const inverse = __fdividef(1.0f, over_lanes<Lanes>(all, [](float a, float b) { return a + b; }));
 #pragma unroll
     for (int i = 0; i < N; ++i) x[i] *= inverse;
 }
+template <int Lanes, int N>
+__device__ void softmax_of_row(float (&x)[N], int valid)
+{
+    softmax_about<Lanes>(x, softmax_slope, largest_of<Lanes>(x, valid), valid);
+}
+template <int Lanes, int N>
+__device__ void softmax_of_negative(float (&x)[N], int valid)
+{
+    softmax_about<Lanes>(x, -softmax_slope, smallest_of<Lanes>(x, valid), valid);
+}
 
-/// A map's features. apply<Lanes>(x, negated, valid): the first `valid` of the lane's N numbers x are the row's (none,
-/// or other counts in other lanes, are allowed; some lane has one); x becomes the features, `negated` the second half
-/// where the map has two, both zero behind `valid`. All lanes of the warp call it.
+/// One half of a map's features. apply<Half, Lanes>(x, valid): the first `valid` of the lane's N numbers x are the
+/// row's (none, or other counts in other lanes, are allowed; some lane has one) and become the features, zero behind
+/// `valid`. All lanes of the warp call it.
 template <class FeatureMap>
-struct map_features;
+struct half_features;
 
 template <>
-struct map_features<softmax_pair>
+struct half_features<softmax_pair>
 {
-    template <int Lanes, int N>
-    static __device__ void apply(float (&x)[N], float (&negated)[N], int valid)
+    template <int Half, int Lanes, int N>
+    static __device__ void apply(float (&x)[N], int valid)
     {
-        float const largest = largest_of<Lanes>(x, valid), smallest = smallest_of<Lanes>(x, valid);
-#pragma unroll
-        for (int i = 0; i < N; ++i)
+        if constexpr (Half == 0)
         {
-            negated[i] = smallest - x[i];
-            x[i] -= largest;
+            softmax_of_row<Lanes>(x, valid);
         }
-        softmax_of_exponents<Lanes>(x, valid);
-        softmax_of_exponents<Lanes>(negated, valid);
+        else
+        {
+            softmax_of_negative<Lanes>(x, valid);
+        }
     }
 };
 
 template <>
-struct map_features<softmax>
+struct half_features<softmax>
 {
-    template <int Lanes, int N>
-    static __device__ void apply(float (&x)[N], float (&)[N], int valid)
+    template <int, int Lanes, int N>
+    static __device__ void apply(float (&x)[N], int valid)
     {
-        float const largest = largest_of<Lanes>(x, valid);
-#pragma unroll
-        for (int i = 0; i < N; ++i) x[i] -= largest;
-        softmax_of_exponents<Lanes>(x, valid);
+        softmax_of_row<Lanes>(x, valid);
     }
 };
 
 template <>
-struct map_features<elu_plus_one>
+struct half_features<elu_plus_one>
 {
-    template <int Lanes, int N>
-    static __device__ void apply(float (&x)[N], float (&)[N], int valid)
+    template <int, int, int N>
+    static __device__ void apply(float (&x)[N], int valid)
     {
 #pragma unroll
         for (int i = 0; i < N; ++i) x[i] = fmaxf(x[i], 0.0f) + exp2_fast(fminf(x[i], 0.0f) * 1.44269504f);
@@ -122,29 +137,41 @@ struct map_features<elu_plus_one>
 };
 
 template <>
-struct map_features<relu_pair>
+struct half_features<relu_pair>
 {
-    template <int Lanes, int N>
-    static __device__ void apply(float (&x)[N], float (&negated)[N], int valid)
+    template <int Half, int, int N>
+    static __device__ void apply(float (&x)[N], int valid)
     {
 #pragma unroll
-        for (int i = 0; i < N; ++i)
-        {
-            negated[i] = fmaxf(0.0f - x[i], 0.0f);
-            x[i] = fmaxf(x[i], 0.0f);
-        }
+        for (int i = 0; i < N; ++i) x[i] = fmaxf(Half == 0 ? x[i] : 0.0f - x[i], 0.0f);
         clear_rest(x, valid);
-        clear_rest(negated, valid);
     }
 };
 
 template <>
-struct map_features<identity>
+struct half_features<identity>
 {
-    template <int Lanes, int N>
-    static __device__ void apply(float (&x)[N], float (&)[N], int valid)
+    template <int, int, int N>
+    static __device__ void apply(float (&x)[N], int valid)
     {
         clear_rest(x, valid);
+    }
+};
+
+/// All features of a map: x becomes the first half, `negated` the second where the map has two.
+template <class FeatureMap>
+struct map_features
+{
+    template <int Lanes, int N>
+    static __device__ void apply(float (&x)[N], float (&negated)[N], int valid)
+    {
+        if constexpr (feature_halves<FeatureMap> == 2)
+        {
+#pragma unroll
+            for (int i = 0; i < N; ++i) negated[i] = x[i];
+            half_features<FeatureMap>::template apply<1, Lanes>(negated, valid);
+        }
+        half_features<FeatureMap>::template apply<0, Lanes>(x, valid);
     }
 };
 

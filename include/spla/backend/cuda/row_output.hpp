@@ -9,6 +9,13 @@
 namespace spla::cuda
 {
 
+/// A sum over the four threads of a row.
+inline __device__ float quad_sum(float x)
+{
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
 /// Number by number, in either type of an output; two by two where they are wide and lie so.
 template <class Element, int N>
 __device__ void store_numbers(detail::output_row<Element> const& to, float const (&sums)[N], int i, float scale,

@@ -21,9 +21,10 @@ struct attention_shape
     int group, width, residual_width, features, value_dim;
     window bounds;
     double scale;
-    bool exact = true;      ///< compute the exact branch
-    bool residual = true;   ///< compute the residual branch
-    bool same_keys = false; ///< the residual branch has the exact branch's keys
+    bool exact = true;       ///< compute the exact branch
+    bool residual = true;    ///< compute the residual branch
+    bool everything = false; ///< every block that competes is selected: no list says so, and the residual is zero
+    bool same_keys = false;  ///< the residual branch has the exact branch's keys
     bool normalised = false;
     residual_mode mode = residual_mode::automatic;
     bool may_read_unselected = false;

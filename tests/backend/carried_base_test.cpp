@@ -1,0 +1,134 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "conformance/conforms.hpp"
+
+#include <limits>
+
+using namespace spla_test;
+
+// Neighbouring tiles whose residuals start from one sum, carried from tile to tile by what changes between their lists:
+// what tuned kernels do where a call has many tiles. Every space is held to the same; hosts take fewer rows.
+namespace
+{
+template <class Exec>
+constexpr int many(int on_device, int on_host)
+{
+    return spla::detail::runs_on_host<Exec> ? on_host : on_device;
+}
+spla::options<> few_selected(spla::sharing const& share)
+{
+    spla::options<> o;
+    o.local_blocks = 1, o.top_k = 3, o.share = share;
+    return o;
+}
+/// A problem as one key head has it, and its results.
+template <class View>
+View heads_of(View const& v, int h, int count)
+{
+    return Kokkos::subview(v, Kokkos::ALL, Kokkos::ALL, range(h * count, (h + 1) * count), Kokkos::ALL);
+}
+template <class Exec>
+data<Exec, spla::bfloat16> head_of(data<Exec, spla::bfloat16> d, int h)
+{
+    int const group = d.size.query_heads / d.size.key_heads;
+    d.query = heads_of(d.query, h, group), d.key = heads_of(d.key, h, 1), d.value = heads_of(d.value, h, 1);
+    d.size.query_heads = group, d.size.key_heads = 1;
+    return d;
+}
+template <class Exec>
+results<Exec, spla::bfloat16> head_of(results<Exec, spla::bfloat16> r, shape const& s, int h)
+{
+    int const group = s.query_heads / s.key_heads;
+    r.output = heads_of(r.output, h, group), r.sparse = heads_of(r.sparse, h, group);
+    r.residual = heads_of(r.residual, h, group), r.lse = heads_of(r.lse, h, group);
+    auto const all = on_host(r.lists);
+    auto const tiles = static_cast<int>(all.indices.extent(1)), entries = static_cast<int>(all.indices.extent(3));
+    r.lists = unwritten_lists<typename Exec::memory_space>(s.batch, tiles, 1, entries);
+    auto const one = on_host(r.lists);
+    for (int b = 0; b < s.batch; ++b)
+        for (int t = 0; t < tiles; ++t)
+        {
+            one.lengths(b, t, 0) = all.lengths(b, t, h);
+            for (int i = 0; i < entries; ++i) one.indices(b, t, 0, i) = all.indices(b, t, h, i);
+        }
+    from_host(one, r.lists);
+    return r;
+}
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("residuals of many neighbouring tiles", "[conformance][carried_base]", host_and_device)
+{
+    using spla::sharing;
+    int const heads = many<TestType>(8, 1);
+    auto const holds = [&](shape const& s, sharing const& share, unsigned seed) {
+        auto const o = few_selected(share);
+        data<TestType, spla::bfloat16> const d(s, seed);
+        auto const r = run_prefill(d, o);
+        for (int const h : {0, heads - 1}) // all would take the reference minutes
+        {
+            auto const v = hold(head_of(d, h), head_of(r, d.size, h), o);
+            INFO(s.text() << ", tiles of " << o.share.tile << " tokens, key head " << h << "\n" << v.text());
+            CHECK(v.passed());
+        }
+    };
+    holds({1, 140, 564, 64 * heads, heads, 64, 64}, sharing::per_token(), 5); // 2 tokens in 128 rows
+    holds({1, 140, 564, 64 * heads, heads, 64, 64}, sharing::first_query(2), 5);
+    holds({1, 140, 564, 64 * heads, heads, 64, 64}, sharing::first_query(8), 5);
+    holds({1, 200, 517, 40 * heads, heads, 128, 96}, sharing::per_token(), 6); // 3 tokens in 120 rows
+    holds({2, 66, 500, 128 * heads, heads, 24, 32}, sharing::per_token(), 7);  // 1 token
+}
+
+TEMPLATE_LIST_TEST_CASE("residuals of lists of many rows", "[conformance][carried_base]", host_and_device)
+{
+    using spla::sharing;
+    for (auto const& share : {sharing::first_query(64), sharing::tile_sum(128, 4), sharing::tile_sum(256, 16)})
+    {
+        auto const o = few_selected(share);
+        INFO("tiles of " << o.share.tile << " tokens");
+        conforms<TestType, spla::bfloat16>({1, 300, 684, 8, 2, 64, 64}, o, 8);
+        conforms<TestType, spla::bfloat16>({2, 200, 520, 12, 2, 128, 128}, o, 9); // 768 rows at most
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("a carried sum never reads what no query of the call selected or forced",
+                        "[invariants][carried_base]", host_and_device)
+{
+    using call = calls<TestType, spla::bfloat16>;
+    TestType const exec;
+    int const heads = many<TestType>(8, 1), queries = 130, keys = 640;
+    auto o = few_selected(spla::sharing::per_token());
+    o.combine = spla::combination_kind::separate, o.segment_tokens = 640;
+    data<TestType, spla::bfloat16> const d({1, queries, keys, 64 * heads, heads, 64, 64}, 7);
+    auto state = call::make_state(exec, d.problem(), o);
+    call::append(exec, d.key, d.value, d.key, d.value, state, o);
+    // Positions 510 to 639: blocks 1 to 5 compete for all of them. Neighbours select 1 and 2, or 2 and 3.
+    auto const lists = unwritten_lists<typename TestType::memory_space>(1, queries, heads, 2);
+    auto const made = on_host(lists);
+    for (int t = 0; t < queries; ++t)
+        for (int h = 0; h < heads; ++h)
+        {
+            int const first = 1 + t / 5 % 2;
+            made.indices(0, t, h, 0) = first, made.indices(0, t, h, 1) = first + 1, made.lengths(0, t, h) = 2;
+        }
+    from_host(made, lists);
+    auto const scratch = spla::make_workspace(exec, spla::plan_residual_attention(exec, d.problem(), o, 2));
+    auto const attend = [&](results<TestType, spla::bfloat16> const& r) {
+        spla::attention_extras<spla::bfloat16> e;
+        e.use_lists(lists);
+        spla::residual_attention(exec, d.query, d.key, d.value, r.residual, state, o, e, scratch);
+        exec.fence();
+    };
+    results<TestType, spla::bfloat16> const before(d.size, o), after(d.size, o);
+    attend(before);
+    auto const poison = [&](auto const& view) {
+        auto const copy = on_host(view);
+        for (int t = 4 * 64; t < 6 * 64; ++t) // blocks 4 and 5
+            for (int h = 0; h < heads; ++h)
+                for (int i = 0; i < 64; ++i) copy(0, t, h, i) = spla::bfloat16(std::numeric_limits<float>::quiet_NaN());
+        from_host(copy, view);
+    };
+    poison(d.key);
+    poison(d.value);
+    attend(after);
+    CHECK(same_bits(before.residual, after.residual));
+}
