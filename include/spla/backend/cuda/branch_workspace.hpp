@@ -63,7 +63,7 @@ struct branch_layout
     static branch_layout of(branch_sizes const& s)
     {
         branch_layout l;
-        if (s.queries == 0 || s.keys == 0) return l;
+        if (s.queries <= 0 || s.keys <= 0) return l;
         auto const place = [&l](std::int64_t count, std::int64_t each) {
             std::size_t const at = l.bytes;
             l.bytes += (static_cast<std::size_t>(count * each) + 255) / 256 * 256;
