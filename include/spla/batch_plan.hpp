@@ -82,6 +82,7 @@ batch_plan_of(batch_limits const& l, options<Metric, FeatureMap> const& o, std::
         if (stage->matrix_units) *stage = {true, false, "a step of an engine"};
     }
     made.how.exact_row_bytes = made.how.feature_bytes = made.how.branch_bytes = 0;
+    made.how.carried_tiles = 0;
     made.decode_queries = decode_queries;
     window const bounds = window_of(o);
     std::int64_t const tokens = std::min(l.most_tokens(), l.batch * l.queries), sequences = l.batch;

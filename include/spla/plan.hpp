@@ -43,6 +43,7 @@ struct plan
     bool decodes = false;           ///< token by token, in runs
     std::int64_t list_capacity = 0; ///< most entries of a list
     std::int64_t segment_tokens = 0;
+    int carried_tiles = 0; ///< neighbouring tiles of queries, at most, whose residuals share a sum; 0: none (Hopper)
     std::size_t list_bytes = 0;          ///< lists of one segment
     std::size_t partial_bytes = 0;       ///< unmerged runs
     std::size_t exact_row_bytes = 0;     ///< rows of one segment that wait for their residual
@@ -246,9 +247,13 @@ plan plan_of(char const* call, bool decode, problem const& p, options<Metric, Fe
     }
     if (made.residual.matrix_units) made.feature_bytes = align_workspace(backend::feature_bytes<FeatureMap>(p));
     if (made.exact.matrix_units || made.residual.matrix_units)
-        made.branch_bytes = align_workspace(backend::branch_bytes(p, o, backend::is_stage(wanted) ? p.queries : queries,
-                                                                  std::max<std::int64_t>(list_capacity, o.top_k),
-                                                                  made.exact.runs, made.residual.runs));
+    {
+        auto const facts = backend::facts_of_branches(p, o, backend::is_stage(wanted) ? p.queries : queries,
+                                                      std::max<std::int64_t>(list_capacity, o.top_k), made.exact.runs,
+                                                      made.residual.runs);
+        made.branch_bytes = align_workspace(facts.bytes);
+        made.carried_tiles = facts.carried_tiles;
+    }
     if (made.exact.matrix_units && made.residual.matrix_units && o.combine != combination_kind::separate)
         made.exact_row_bytes = align_workspace(static_cast<std::size_t>(p.batch * queries * p.query_heads) *
                                                static_cast<std::size_t>(p.value_dim) * 4);
@@ -312,7 +317,8 @@ plan plan_decode(Exec const&, problem const& p, options<Metric, FeatureMap> cons
                                    detail::branches_of(o));
 }
 
-/// Plan of selected_attention() for these sizes, called with a workspace; list_capacity: entries of the given lists.
+/// Plan of selected_attention() for these sizes, called with a workspace, which is for all queries at once (prefill()
+/// has one for a segment's); list_capacity: entries of the given lists.
 /// @throws argument_error  as plan_prefill()
 template <class Exec, class Metric, class FeatureMap>
 plan plan_selected_attention(Exec const&, problem const& p, options<Metric, FeatureMap> const& o,

@@ -134,8 +134,9 @@ std::optional<violation> check_prefill(Exec const&, Query const& query, Key cons
 /// strides, last dimension contiguous; Hq a multiple of Hk; query head h uses key head h / (Hq / Hk); query i sits at
 /// key position i + M - L. output overlaps none of the inputs. Tokens that the state does not hold yet (state.tokens <
 /// M) are appended by this call, in segments of options.segment_tokens; the queries must then be among them. Results
-/// do not depend on the segments: they end where tiles of shared lists and blocks end. A query that may see no key gets
-/// zeros (lse: -infinity). Work goes to `exec` in order; after warm_up() nothing is fenced or allocated. scratch:
+/// do not depend on the segments: they end where tiles of shared lists and blocks end (on matrix units within their
+/// bound: how far a sum is carried from tile to tile follows from a segment's queries). A query that may see no key
+/// gets zeros (lse: -infinity). Work goes to `exec` in order; after warm_up() nothing is fenced or allocated. scratch:
 /// plan_prefill().workspace_bytes, aligned to buffer_alignment. extras: see attention_extras; its views, too, are
 /// reached from the execution space.
 ///

@@ -80,6 +80,7 @@ TEMPLATE_LIST_TEST_CASE("both branches by blocks of 64: options", "[conformance]
     holds_with("tile_sum<128>", [](auto& o) { o.share = spla::sharing::tile_sum(128, 4); });
     holds_with("everything selected", [](auto& o) { o.top_k = 54; });
     holds_with("nothing selected", [](auto& o) { o.top_k = 0; });
+    holds_with("a window of everything", [](auto& o) { o.local_blocks = std::numeric_limits<int>::max(); });
     holds_with("top_p", [](auto& o) { o.top_p = 0.4; });
     holds_with("segments", [](auto& o) { o.segment_tokens = 64; });
     holds_with("two sub-blocks", [](auto& o) { o.sub_blocks = 2; });

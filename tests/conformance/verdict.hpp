@@ -126,11 +126,11 @@ spla::reference::matrix_rounding rounding_of(data<Exec, Element> const& d, Optio
             lost.feature = 0x1p-9;
         if (how.residual.matrix_units)
         {
-            // Read as two numbers of 16 bits. Before that, matrix units add 16 keys at a time and cut off: a sum that
-            // is carried over at most 32 tiles changes in each by fewer blocks than are selected, and 4.
+            // Read as two numbers of 16 bits. Where a sum is carried from tile to tile, matrix units have added 16 keys
+            // at a time before, and cut off: it changes in each tile by fewer blocks than are selected, and 4.
             double const changed = static_cast<double>(std::min<std::int64_t>(o.top_k, p.keys / o.block) + 4);
             lost.product = 0x1p-9;
-            lost.state = 0x1p-16 + (how.branch_bytes > 0 ? 0x1p-23 * 32 * changed * (o.block / 16) : 0.0);
+            lost.state = 0x1p-16 + 0x1p-23 * how.carried_tiles * changed * (o.block / 16);
         }
         if (how.selection.matrix_units) lost.square = 0x1p-9;
     }

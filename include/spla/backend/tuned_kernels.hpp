@@ -178,20 +178,24 @@ std::size_t feature_bytes([[maybe_unused]] problem const& p)
 #endif
 }
 
-/// Bytes that lie between the branches' kernels, of a part of so many queries; lists have at most list_capacity
-/// entries.
+/// What lies between the branches' kernels, of a part of so many queries; lists have at most list_capacity entries.
+struct branch_facts
+{
+    std::size_t bytes = 0;
+    int carried_tiles = 0; ///< neighbouring tiles of queries, at most, whose residuals share a sum; 0: none
+};
 template <class Metric, class FeatureMap>
-std::size_t branch_bytes([[maybe_unused]] problem const& p, [[maybe_unused]] options<Metric, FeatureMap> const& o,
-                         [[maybe_unused]] std::int64_t queries, [[maybe_unused]] std::int64_t list_capacity,
-                         [[maybe_unused]] bool exact, [[maybe_unused]] bool residual)
+branch_facts facts_of_branches([[maybe_unused]] problem const& p, [[maybe_unused]] options<Metric, FeatureMap> const& o,
+                               [[maybe_unused]] std::int64_t queries, [[maybe_unused]] std::int64_t list_capacity,
+                               [[maybe_unused]] bool exact, [[maybe_unused]] bool residual)
 {
 #if defined(SPLA_HOPPER_KERNELS)
-    return cuda::branch_layout::of({p.batch, queries, p.keys, p.key_heads, p.group(), p.value_dim, window_of(o),
-                                    list_capacity, exact, residual, o.normalised, o.residual == residual_mode::direct,
-                                    false})
-        .bytes;
+    auto const l = cuda::branch_layout::of({p.batch, queries, p.keys, p.key_heads, p.group(), p.value_dim, window_of(o),
+                                            list_capacity, exact, residual, o.normalised,
+                                            o.residual == residual_mode::direct, false});
+    return {l.bytes, l.base.tokens > 0 ? l.base.chain : 0};
 #else
-    return 0;
+    return {};
 #endif
 }
 

@@ -21,8 +21,10 @@ inline exact_shape tiles_of(portable::attention_shape const& shape, int tokens)
     tiles.most_tiles = static_cast<int>(shape.sequences.count * each);
     tiles.key_heads = static_cast<int>(shape.key_heads);
     tiles.value_dim = shape.value_dim;
-    tiles.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
-                    static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
+    // More sinks, or a longer window, than there are blocks are all blocks: then products of them fit an int.
+    std::int64_t const blocks = (shape.sequences.keys > 0 ? shape.sequences.keys : 0) / block_tokens + 1;
+    tiles.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(std::min(shape.bounds.sink_blocks, blocks)),
+                    static_cast<int>(std::min(shape.bounds.local_blocks, blocks)), static_cast<int>(shape.bounds.tile)};
     return tiles;
 }
 

@@ -40,12 +40,12 @@ inline base_plan plan_base(branch_sizes const& s)
     made.whole = s.bounds.tile >= packed;
     std::int64_t const tokens = made.whole ? s.bounds.tile : packed, tiles = s.queries / tokens * s.key_heads;
     std::int64_t chain = 1;
+    if (2 * tokens > (1 << 20)) return {}; // positions and numbers fit an int
     while (chain < most_tiles && 2 * chain * tokens <= std::max(most_tokens, 2 * tokens) &&
            tiles >= 2 * chain * enough_items)
         chain *= 2;
     // Where nothing is carried, state form is for lists of many rows.
     if (chain == 1 && !(made.whole && tokens * s.group >= 2 * tile_rows)) return {};
-    if (tokens * chain > (1 << 20)) return {}; // positions and numbers fit an int
     made.tokens = static_cast<int>(tokens), made.chain = static_cast<int>(chain);
     return made;
 }
@@ -75,16 +75,14 @@ struct branch_layout
         l.base = plan_base(s);
         l.most_selected = std::min(s.list_capacity, blocks); // more entries are not valid
         l.merges = s.exact || !l.base.whole;
-        if (l.merges)
-        {
-            l.union_words = packed <= 32 ? 1 : (packed <= 64 ? 2 : 4);
-            std::int64_t const lists = std::min(packed, packed / s.bounds.tile + 2);
-            std::int64_t const forced =
-                s.bounds.sink_blocks + s.bounds.local_blocks + (packed + s.bounds.tile) / block_tokens + 3;
-            l.union_capacity = s.direct || s.everything ? blocks : std::min(blocks, lists * l.most_selected + forced);
-            l.notes = place(tiles(packed), sizeof(union_note));
-            l.entries = place(tiles(packed), (1 + l.union_words) * l.union_capacity * 4);
-        }
+        // There is room for unions in any case: fewer queries may merge where more do not.
+        l.union_words = packed <= 32 ? 1 : (packed <= 64 ? 2 : 4);
+        std::int64_t const lists = std::min(packed, packed / s.bounds.tile + 2);
+        std::int64_t const forced =
+            s.bounds.sink_blocks + s.bounds.local_blocks + (packed + s.bounds.tile) / block_tokens + 3;
+        l.union_capacity = s.direct || s.everything ? blocks : std::min(blocks, lists * l.most_selected + forced);
+        l.notes = place(tiles(packed), sizeof(union_note));
+        l.entries = place(tiles(packed), (1 + l.union_words) * l.union_capacity * 4);
         if (l.base.tokens > 0)
         {
             // Those removed and added, and what all of a tile's rows selected.

@@ -120,6 +120,7 @@ inline __device__ void store_changes(tile_changes& to, std::int32_t* blocks, com
     }
     if (now.works && made.restarts)
     {
+        __syncwarp(); // what was written there is of other lanes
         made.removed = now.count, made.added = 0;
         for (int i = lane; i < now.count; i += 32) blocks[i] = now.blocks[i];
     }

@@ -190,10 +190,10 @@ private:
 #pragma unroll
         for (int j = 0; j < value_product::registers / 4; ++j)
         {
-            float const first = output_[4 * j + 2 * i], second = output_[4 * j + 2 * i + 1];
+            float const first = output_[4 * j + 2 * i] * factor, second = output_[4 * j + 2 * i + 1] * factor;
             squares += first * first + second * second;
         }
-        factor *= rule.inverse_rms_of(quad_sum(squares) * (factor * factor), shape_.value_dim);
+        factor *= rule.inverse_rms_of(quad_sum(squares), shape_.value_dim);
         if (!rule.sparse_weight.data) return;
         float const* const weights = rule.sparse_weight.data + head * rule.sparse_weight.stride + column_;
 #pragma unroll

@@ -34,7 +34,7 @@ struct exact_shape
     detail::item_table items; ///< tiles
     int most_tiles;           ///< of all sequences together
     int key_heads;            ///< items, most_tiles x key_heads, are counted in int
-    int group, tokens;        ///< tokens = tile_rows / group
+    int group, tokens;        ///< tokens: tile_rows / group, but of chains of tiles
     int value_dim;
     basic_window<int> bounds; ///< in blocks of block_tokens
     float scale;              ///< of logits, times log2(e); positive

@@ -56,12 +56,11 @@ __device__ void clear_rest(float (&x)[N], int valid)
     for (int i = 0; i < N; ++i) x[i] = i < valid ? x[i] : 0.0f;
 }
 
-/// Softmax of a row, or of its negative: of slope x, slope edge being its largest. One multiplication and addition
-/// makes the exponent of two; what it rounds of `edge` is the same for the whole row, and divided out.
+/// Of the softmax of a row, or of its negative: of slope x, slope edge being its largest.
 inline constexpr float softmax_slope = 1.44269504f; ///< log2(e)
-inline __device__ float softmax_exponent(float x, float slope, float edge)
+inline __device__ float softmax_exponential(float x, float slope, float edge)
 {
-    return exp2_fast(__fmaf_rn(x, slope, __fmul_rn(-slope, edge)));
+    return exp2_fast((x - edge) * slope); // exactly 1 at the edge, however large x is
 }
 /// Four lanes sum as the row's eight would: octet_features.
 template <int Lanes, int N>
@@ -72,7 +71,7 @@ __device__ void softmax_about(float (&x)[N], float slope, float edge, int valid)
 #pragma unroll
     for (int i = 0; i < N; ++i)
     {
-        x[i] = i < valid ? softmax_exponent(x[i], slope, edge) : 0.0f;
+        x[i] = i < valid ? softmax_exponential(x[i], slope, edge) : 0.0f;
         sum[i / 8 % sums] += x[i];
     }
     float const all = sums == 2 ? sum[0] + sum[sums - 1] : sum[0];

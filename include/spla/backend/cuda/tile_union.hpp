@@ -91,6 +91,15 @@ private:
     std::uint32_t tokens_[Words];
 };
 
+/// The first position for which a block competes: that of a tile that starts local_blocks behind it. `end` where that
+/// is later: tiles may be as long as an int counts.
+inline __device__ int competes_from(basic_window<int> const& bounds, int block, int end)
+{
+    std::int64_t const behind = (std::int64_t{block} + 1 + bounds.local_blocks) * block_tokens;
+    std::int64_t const start = (behind + bounds.tile - 1) / bounds.tile * bounds.tile;
+    return start < end ? static_cast<int>(start) : end;
+}
+
 /// What of a union changes the residuals of a tile's tokens. All of them read one state, that of the blocks before
 /// `added`. Of those, a token subtracts what it selected; of the blocks from `added` to the end of what competes for
 /// it, it adds what it did not select.
@@ -126,8 +135,7 @@ private:
     /// Tokens of a word for which the block competes: those from the tile on that starts local_blocks behind it.
     __device__ std::uint32_t competes(int block, int word) const
     {
-        int const behind = (block + 1 + bounds_.local_blocks) * block_tokens;
-        int const start = (behind + bounds_.tile - 1) / bounds_.tile * bounds_.tile - first_ - 32 * word;
+        int const start = competes_from(bounds_, block, first_ + 128) - first_ - 32 * word;
         return start <= 0 ? ~0u : (start >= 32 ? 0u : ~0u << start);
     }
 

@@ -169,10 +169,8 @@ private:
         for (int b = (window > first ? window : first) + lane_; b < stop; b += 32)
         {
             // It is in the window of tokens from its own on, and before those for which it competes.
-            int const behind = (b + 1 + bounds_.local_blocks) * block_tokens;
-            int const competes = (behind + bounds_.tile - 1) / bounds_.tile * bounds_.tile;
-            if (b >= bounds_.sink_blocks)
-                set(b - first, first_of_block(b, begin), competes < t_.end ? competes : t_.end);
+            int const competes = competes_from(bounds_, b, t_.end);
+            if (b >= bounds_.sink_blocks) set(b - first, first_of_block(b, begin), competes);
         }
         if (!a_.to.all_compete) return;
         all_before_ = bounds_.competing(t_.end - 1).end;
