@@ -92,12 +92,13 @@ private:
 };
 
 /// The first position for which a block competes: that of a tile that starts local_blocks behind it. `end` where that
-/// is later: tiles may be as long as an int counts.
+/// is later. Without a sign 32 bits are enough: positions are below 2^30, and no more blocks are local than there are.
 inline __device__ int competes_from(basic_window<int> const& bounds, int block, int end)
 {
-    std::int64_t const behind = (std::int64_t{block} + 1 + bounds.local_blocks) * block_tokens;
-    std::int64_t const start = (behind + bounds.tile - 1) / bounds.tile * bounds.tile;
-    return start < end ? static_cast<int>(start) : end;
+    auto const tile = static_cast<std::uint32_t>(bounds.tile);
+    std::uint32_t const behind = static_cast<std::uint32_t>(block + 1 + bounds.local_blocks) * block_tokens;
+    std::uint32_t const start = (behind - 1) / tile * tile + tile;
+    return start < static_cast<std::uint32_t>(end) ? static_cast<int>(start) : end;
 }
 
 /// What of a union changes the residuals of a tile's tokens. All of them read one state, that of the blocks before
