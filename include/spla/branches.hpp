@@ -24,11 +24,12 @@ options<Metric, FeatureMap> branch_alone(options<Metric, FeatureMap> o)
 
 /// Rules of both branches, beyond check(). No state: the exact branch. scratch: a workspace, or nothing.
 template <class Exec, class MemorySpace, class Metric, class FeatureMap>
-std::optional<violation> check_branch(char const* call, problem const& p, attention_views const& views,
+std::optional<violation> check_branch(char const* call, element_kind element, attention_views const& views,
                                       extras_facts const& extras, std::int64_t list_capacity,
                                       sequence_state<MemorySpace> const* state, options<Metric, FeatureMap> const& o,
                                       backend::branches wanted, view_facts const& scratch = {})
 {
+    problem const p = describe(views, extras.residual_key, element);
     if (auto const found = check(p, o, call)) return found;
     rule_checker c(call);
     window const bounds = window_of(o);
@@ -97,11 +98,10 @@ std::optional<violation> check_selected_attention(Exec const&, Query const& quer
     static_assert(accessible_from<Exec, Query, Key, Value, Output>,
                   "spla::selected_attention: every view must be accessible from the execution space");
     auto const views = detail::views_of(query, key, value, output);
-    problem const p =
-        detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
+    auto const element = kind_of<element_t<typename Query::value_type>>();
     sequence_state<typename Exec::memory_space> const* const none = nullptr;
-    return detail::check_branch<Exec>("selected_attention", p, views, extras.facts, extras.given.capacity, none, o,
-                                      backend::branches::exact_stage_without_workspace);
+    return detail::check_branch<Exec>("selected_attention", element, views, extras.facts, extras.given.capacity, none,
+                                      o, backend::branches::exact_stage_without_workspace);
 }
 
 /// The same with a workspace.
@@ -116,11 +116,10 @@ std::optional<violation> check_selected_attention(Exec const&, Query const& quer
     static_assert(accessible_from<Exec, Query, Key, Value, Output, Workspace>,
                   "spla::selected_attention: every view and the workspace must be accessible from the execution space");
     auto const views = detail::views_of(query, key, value, output);
-    problem const p =
-        detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
+    auto const element = kind_of<element_t<typename Query::value_type>>();
     sequence_state<typename Exec::memory_space> const* const none = nullptr;
-    return detail::check_branch<Exec>("selected_attention", p, views, extras.facts, extras.given.capacity, none, o,
-                                      backend::branches::exact_stage, detail::facts_of(scratch));
+    return detail::check_branch<Exec>("selected_attention", element, views, extras.facts, extras.given.capacity, none,
+                                      o, backend::branches::exact_stage, detail::facts_of(scratch));
 }
 
 /// The exact branch alone over forced blocks and the given lists (extras.use_lists): query [batch, L, Hq, D], key
@@ -169,10 +168,9 @@ std::optional<violation> check_residual_attention(Exec const&, Query const& quer
                       Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
                   "spla::residual_attention: every view and the state must be accessible from the execution space");
     auto const views = detail::views_of(query, key, value, output);
-    problem const p =
-        detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
-    return detail::check_branch<Exec>("residual_attention", p, views, extras.facts, extras.given.capacity, &state, o,
-                                      backend::branches::residual_stage_without_workspace);
+    auto const element = kind_of<element_t<typename Query::value_type>>();
+    return detail::check_branch<Exec>("residual_attention", element, views, extras.facts, extras.given.capacity, &state,
+                                      o, backend::branches::residual_stage_without_workspace);
 }
 /// The same with a workspace.
 template <class Exec, tensor_view Query, tensor_view Key, tensor_view Value, output_view Output, class MemorySpace,
@@ -187,10 +185,9 @@ check_residual_attention(Exec const&, Query const& query, Key const& key, Value 
                   "spla::residual_attention: every view, the state and the workspace must be accessible from the "
                   "execution space");
     auto const views = detail::views_of(query, key, value, output);
-    problem const p =
-        detail::describe(views, extras.facts.residual_key, kind_of<element_t<typename Query::value_type>>());
-    return detail::check_branch<Exec>("residual_attention", p, views, extras.facts, extras.given.capacity, &state, o,
-                                      backend::branches::residual_stage, detail::facts_of(scratch));
+    auto const element = kind_of<element_t<typename Query::value_type>>();
+    return detail::check_branch<Exec>("residual_attention", element, views, extras.facts, extras.given.capacity, &state,
+                                      o, backend::branches::residual_stage, detail::facts_of(scratch));
 }
 
 /// The residual branch alone: state minus the given lists (extras.use_lists). Shapes as selected_attention(). The state

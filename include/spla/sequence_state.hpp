@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "algorithm/buffer_carver.hpp"
 #include "algorithm/causal_bounds.hpp"
 #include "check.hpp"
 #include "problem.hpp"
@@ -77,22 +78,6 @@ constexpr std::string_view type_name()
     return from.substr(0, std::min(from.find(';'), from.rfind(']')));
 #endif
 }
-
-/// Places the parts of a buffer one after the other, each at a multiple of 256 bytes.
-class buffer_carver
-{
-public:
-    /// Offset of `count` numbers of `size` bytes.
-    std::size_t operator()(std::int64_t count, std::size_t size)
-    {
-        std::size_t const here = used_;
-        used_ = (used_ + static_cast<std::size_t>(count) * size + 255) / 256 * 256;
-        return here;
-    }
-
-private:
-    std::size_t used_ = 0;
-};
 
 /// Of sizes and options that check() has nothing against.
 template <class Metric, class FeatureMap>

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "base_state_shape.hpp"
-#include "column_product.hpp"
+#include "matrix_product.hpp"
 
 /// A warpgroup that multiplies: its part of D in accumulators, carried from tile to tile, and rows times D (spec
 /// section 4). Of wide values each warpgroup has a half of their columns; of narrow ones each has all, and a half of

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "../../algorithm/buffer_carver.hpp"
 #include "../portable/attention_shape.hpp"
 #include "base_state_shape.hpp"
 
@@ -64,11 +65,7 @@ struct branch_layout
     {
         branch_layout l;
         if (s.queries <= 0 || s.keys <= 0) return l;
-        auto const place = [&l](std::int64_t count, std::int64_t each) {
-            std::size_t const at = l.bytes;
-            l.bytes += (static_cast<std::size_t>(count * each) + 255) / 256 * 256;
-            return at;
-        };
+        detail::buffer_carver place;
         auto const tiles = [&s](std::int64_t tokens) { return s.batch * (s.queries / tokens + 2) * s.key_heads; };
         std::int64_t const blocks = s.keys / block_tokens + 1, packed = tile_rows / s.group;
         l.tile_tokens = static_cast<int>(packed);
@@ -82,15 +79,16 @@ struct branch_layout
             s.bounds.sink_blocks + s.bounds.local_blocks + (packed + s.bounds.tile) / block_tokens + 3;
         l.union_capacity = s.direct || s.everything ? blocks : std::min(blocks, lists * l.most_selected + forced);
         l.notes = place(tiles(packed), sizeof(union_note));
-        l.entries = place(tiles(packed), (1 + l.union_words) * l.union_capacity * 4);
+        l.entries = place(tiles(packed) * (1 + l.union_words) * l.union_capacity, 4);
         if (l.base.tokens > 0)
         {
             // Those removed and added, and what all of a tile's rows selected.
             l.change_capacity = 3 * l.most_selected + l.base.tokens / block_tokens + 2;
             l.changes = place(tiles(l.base.tokens), sizeof(tile_changes));
-            l.blocks = place(tiles(l.base.tokens), l.change_capacity * 4);
+            l.blocks = place(tiles(l.base.tokens) * l.change_capacity, 4);
             if (!l.base.whole) l.rows = place(s.batch * s.queries * s.key_heads * s.group * s.value_dim, 4);
         }
+        l.bytes = place(0, 1);
         return l;
     }
 };

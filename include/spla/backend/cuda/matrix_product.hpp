@@ -159,6 +159,29 @@ SPLA_PRODUCT(float16, "f16", 64, 32, 32, 33, 34, 35, 36, 37)
 SPLA_PRODUCT(float16, "f16", 128, 64, 64, 65, 66, 67, 68, 69)
 SPLA_PRODUCT(float16, "f16", 256, 128, 128, 129, 130, 131, 132, 133)
 #undef SPLA_PRODUCT
+
+/// The same of bfloat16 where both operands lie in panels whose rows are the product's direction.
+template <int N>
+struct column_product;
+
+#define SPLA_COLUMN_PRODUCT(columns, count, r0, r1, r2)                                                                \
+    template <>                                                                                                        \
+    struct column_product<columns>                                                                                     \
+    {                                                                                                                  \
+        static constexpr int registers = count;                                                                        \
+        /** d += A^T B, or with Sign -1 d -= A^T B: A and B in panels whose rows are the product's direction. */       \
+        template <int Sign = 1>                                                                                        \
+        __device__ static void add(float (&d)[count], std::uint64_t a, std::uint64_t b)                                \
+        {                                                                                                              \
+            asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 "                             \
+                         "{" SPLA_NUMBERS_##count "}, %" #r0 ", %" #r1 ", 1, %" #r2 ", 1, 1, 1;\n"                     \
+                         : SPLA_ACCUMULATORS_##count                                                                   \
+                         : "l"(a), "l"(b), "n"(Sign));                                                                 \
+        }                                                                                                              \
+    };
+SPLA_COLUMN_PRODUCT(64, 32, 32, 33, 34)
+SPLA_COLUMN_PRODUCT(128, 64, 64, 65, 66)
+#undef SPLA_COLUMN_PRODUCT
 #undef SPLA_NUMBERS_128
 #undef SPLA_NUMBERS_64
 #undef SPLA_NUMBERS_32
