@@ -17,8 +17,12 @@ namespace spla
 struct batch_limits : problem
 {
     std::int64_t tokens = 0; ///< 0: batch * queries
+    /// Tokens, earlier ones included, of all sequences together that a step prefills: those that have more new tokens
+    /// than are decoded. 0: keys. Tuned kernels want memory for them; sequences beyond it get the portable kernel.
+    std::int64_t prefilled = 0;
 
     constexpr std::int64_t most_tokens() const { return tokens > 0 ? tokens : batch * queries; }
+    constexpr std::int64_t most_prefilled() const { return prefilled > 0 ? prefilled : keys; }
 };
 
 /// One step's sequences, read on the device when the work runs: a captured graph follows what they hold then.

@@ -27,15 +27,19 @@ struct batch_plan
     std::int64_t most_tiles = 0, most_choices = 0, most_lists = 0;
     std::int64_t most_completed = 0, most_entering = 0, most_decoded = 0;
     int lists_per_item = 1;
-    std::size_t counts = 0, lists = 0, lengths = 0, prefix = 0, prefix_normaliser = 0,
-                partials = 0; ///< in the workspace
+    bool rounds_features = false; ///< phi of keys, in states and in what is subtracted from them
+    portable::tuned_work tuned;   ///< of sequences that are prefilled, where tuned kernels run
+    std::int64_t most_tuned_choices = 0;
+    std::size_t counts = 0, lists = 0, lengths = 0, prefix = 0, prefix_normaliser = 0, partials = 0, features = 0,
+                summaries = 0, exact_rows = 0, between = 0; ///< in the workspace
 
     std::size_t workspace_bytes() const { return how.workspace_bytes; }
     friend std::ostream& operator<<(std::ostream& out, batch_plan const& p)
     {
         return out << p.how << "; at most " << p.limits.batch << " sequences, " << p.limits.most_tokens()
                    << " new tokens, " << p.limits.keys << " tokens a sequence; up to " << p.decode_queries
-                   << " new tokens of a sequence are decoded";
+                   << " new tokens of a sequence are decoded"
+                   << (p.tuned.tile_tokens > 0 ? ", by the portable kernel" : "");
     }
 };
 
@@ -61,11 +65,55 @@ std::optional<violation> check_limits(char const* call, batch_limits const& l, o
     double const most = 0x1p30; // running counts are int32
     auto const number = [](std::int64_t n) { return static_cast<double>(n); };
     double const runs = number(l.keys) / o.block / portable::blocks_per_run + 2;
-    double const items = number(l.batch) * number(l.queries) + number(l.tokens) +
-                         number(l.batch) * number(decode_queries) * runs + number(l.keys);
+    c.require(l.prefilled >= 0, rule_kind::value, "prefilled", l.prefilled, "0 (keys) or more");
+    double const items = number(l.batch) * (number(l.queries) + number(l.most_prefilled()) / o.block) +
+                         number(l.tokens) + number(l.batch) * number(decode_queries) * runs + number(l.keys);
     c.require(items < most, rule_kind::unsupported, "batch * queries, or keys", items,
               "below 2^30 work items; name fewer queries");
     return c.found();
+}
+
+/// What prefilled sequences are to the kernels that are tuned for them. Nothing where the plan has no such kernels for
+/// both branches, or no sequence is prefilled.
+template <class Exec, class Element, class Metric, class FeatureMap>
+void plan_tuned_work(batch_plan<Element, options<Metric, FeatureMap>>& made, std::int64_t entries)
+{
+    auto const& o = made.options;
+    batch_limits const& l = made.limits;
+    plan& how = made.how;
+    how.feature_bytes = how.summary_bytes = how.exact_row_bytes = how.branch_bytes = 0;
+    how.carried_tiles = 0;
+    for (stage_plan* const stage : {&how.selection, &how.exact, &how.residual})
+        if (stage->matrix_units && l.queries <= made.decode_queries) *stage = {true, false, "decode"};
+    if (!how.exact.matrix_units)
+    {
+        if (how.selection.matrix_units) how.selection = {true, false, how.exact.reason};
+        return;
+    }
+    std::int64_t const tokens = l.most_tokens();
+    portable::attention_shape shape = attention_shape_of(l, o);
+    shape.sequences = {l.batch, std::min(l.queries, tokens), l.keys};
+    shape.residual = how.residual.runs;
+    auto const facts = backend::facts_of_branches(shape, std::max<std::int64_t>(entries, o.top_k), tokens);
+    how.carried_tiles = facts.carried_tiles;
+    how.branch_bytes = align_workspace(facts.bytes);
+    portable::tuned_work& tuned = made.tuned;
+    tuned.context_tokens = ceil_divide(l.most_prefilled(), o.block) * o.block;
+    tuned.tile_tokens = facts.tile_tokens, tuned.base_tokens = facts.base_tokens;
+    tuned.chain_tokens = facts.base_tokens * facts.carried_tiles;
+    if (how.residual.runs)
+    {
+        problem context = l;
+        context.batch = 1, context.keys = tuned.context_tokens;
+        how.feature_bytes = align_workspace(backend::feature_bytes<FeatureMap>(context));
+        how.exact_row_bytes = align_workspace(static_cast<std::size_t>(tokens * l.query_heads * l.value_dim) * 4);
+    }
+    if (!how.selection.matrix_units) return;
+    auto const selection = selection_shape_of(l, o, {l.batch, l.queries, l.keys});
+    tuned.lists_per_item = backend::lists_of_tuned_item(selection);
+    made.most_tuned_choices = made.most_lists / tuned.lists_per_item + l.batch;
+    how.summary_bytes =
+        align_workspace(backend::copied_summary_bytes(summaries_of(l, o), tuned.context_tokens / o.block));
 }
 
 /// Of limits and options that the rules have nothing against.
@@ -76,13 +124,9 @@ batch_plan_of(batch_limits const& l, options<Metric, FeatureMap> const& o, std::
     batch_plan<Element, options<Metric, FeatureMap>> made;
     made.limits = l;
     made.options = o;
-    made.how = plan_of<Exec>("run_batch", false, l, o, entries, backend::branches::both);
-    for (stage_plan* const stage : {&made.how.selection, &made.how.exact, &made.how.residual})
-    {
-        if (stage->matrix_units) *stage = {true, false, "a step of an engine"};
-    }
-    made.how.exact_row_bytes = made.how.feature_bytes = made.how.branch_bytes = 0;
-    made.how.carried_tiles = 0;
+    made.how = plan_of<Exec>("run_batch", false, l, o, entries);
+    made.rounds_features =
+        backend::rounds_features<Exec, FeatureMap>(l.element, l.residual_width(), l.value_dim, o.block);
     made.decode_queries = decode_queries;
     window const bounds = window_of(o);
     std::int64_t const tokens = std::min(l.most_tokens(), l.batch * l.queries), sequences = l.batch;
@@ -116,6 +160,11 @@ batch_plan_of(batch_limits const& l, options<Metric, FeatureMap> const& o, std::
     made.prefix_normaliser = place(o.normalised ? states : 0, accumulator);
     std::int64_t const rows_unmerged = made.how.runs > 1 ? made.most_decoded * l.query_heads * made.how.runs : 0;
     made.partials = place(rows_unmerged * portable::partial_tensor<float>::numbers_per_row(l.value_dim), accumulator);
+    plan_tuned_work<Exec>(made, entries);
+    made.features = place(static_cast<std::int64_t>(made.how.feature_bytes), 1);
+    made.summaries = place(static_cast<std::int64_t>(made.how.summary_bytes), 1);
+    made.exact_rows = place(static_cast<std::int64_t>(made.how.exact_row_bytes), 1);
+    made.between = place(static_cast<std::int64_t>(made.how.branch_bytes), 1);
     made.how.workspace_bytes = place(0, 1);
     return made;
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include "backend/portable/copy_kernels.hpp"
 #include "select.hpp"
+#include "stage_plans.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -82,7 +83,7 @@ void run_branch(char const* name, Exec const& exec, Query const& query, Key cons
     validate(name, exec, call, p.keys, o);
     call.how = plan_of<Exec>(name, false, p, o, extras.given.capacity, wanted);
     if (call.how.feature_bytes > 0)
-        call.features = backend::make_features<FeatureMap>(exec, call.residual_key, p, scratch);
+        call.features = backend::make_features<FeatureMap>(exec, call.residual_key, 0, p.keys, p.value_dim, scratch);
     if (call.how.branch_bytes > 0) call.between = {scratch + call.how.feature_bytes, call.how.branch_bytes};
     backend::attend_queries(exec, call, state, 0, p.queries, p.keys, alone, exact, !exact);
 }

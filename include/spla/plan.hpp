@@ -48,6 +48,7 @@ struct plan
     std::size_t partial_bytes = 0;       ///< unmerged runs
     std::size_t exact_row_bytes = 0;     ///< rows of one segment that wait for their residual
     std::size_t feature_bytes = 0;       ///< phi of all keys
+    std::size_t summary_bytes = 0;       ///< summaries that tuned kernels cannot take as they lie
     std::size_t branch_bytes = 0;        ///< what lies between the kernels of one segment's branches
     std::int64_t team_scratch_bytes = 0; ///< most scratch of one team of Kokkos; see warm_up()
     std::size_t workspace_bytes = 0; ///< exact scratch that the call needs from the caller, aligned to buffer_alignment
@@ -182,6 +183,18 @@ std::int64_t most_team_scratch(plan const& how, problem const& p, options<Metric
     return std::max(most, states.carve(nullptr).bytes);
 }
 
+/// What summaries are like, without their numbers.
+template <class Metric, class FeatureMap>
+summary_tensor summaries_of(problem const& p, options<Metric, FeatureMap> const& o)
+{
+    summary_tensor summary;
+    summary.storage = resolve(o.storage, p.element);
+    summary.head_dim = p.head_dim, summary.key_heads = p.key_heads;
+    summary.sub_blocks = o.sub_blocks;
+    summary.vectors = 1 + Metric::covariance_vectors(static_cast<int>(p.head_dim)) + o.kept_keys;
+    return summary;
+}
+
 /// Which kernel runs each stage of such a call, and why.
 template <class Exec, class Metric, class FeatureMap>
 void choose_kernels(plan& made, problem const& p, options<Metric, FeatureMap> const& o, backend::branches wanted)
@@ -194,12 +207,9 @@ void choose_kernels(plan& made, problem const& p, options<Metric, FeatureMap> co
         made.exact = choose(backend::why_portable_exact<Exec>(p, o, made.decodes, has_workspace));
     if (backend::has_residual(wanted))
         made.residual = choose(backend::why_portable_residual<Exec>(p, o, made.decodes, has_workspace));
-    summary_tensor summary;
-    summary.storage = resolve(o.storage, p.element);
-    summary.sub_blocks = o.sub_blocks;
-    summary.vectors = 1 + Metric::covariance_vectors(static_cast<int>(p.head_dim)) + o.kept_keys;
     auto const shape = selection_shape_of(p, o, {p.batch, p.queries, p.keys});
-    made.selection = choose(backend::why_portable_selection<Exec, Metric>(p.element, shape, summary));
+    made.selection = choose(backend::why_portable_selection<Exec, Metric>(p.element, shape, summaries_of(p, o),
+                                                                          has_workspace && !made.decodes));
     // Rows wait for a residual on matrix units alone.
     bool const both = wanted == backend::branches::both;
     if (both && !made.residual.matrix_units && made.exact.matrix_units) made.exact = choose(made.residual.reason);
@@ -246,19 +256,23 @@ plan plan_of(char const* call, bool decode, problem const& p, options<Metric, Fe
             accumulator);
     }
     if (made.residual.matrix_units) made.feature_bytes = align_workspace(backend::feature_bytes<FeatureMap>(p));
+    if (made.selection.matrix_units && resolve(o.storage, p.element) == summary_storage::int8)
+        made.summary_bytes =
+            align_workspace(backend::copied_summary_bytes(summaries_of(p, o), p.batch * (p.keys / o.block)));
     if (made.exact.matrix_units || made.residual.matrix_units)
     {
-        auto const facts = backend::facts_of_branches(p, o, backend::is_stage(wanted) ? p.queries : queries,
-                                                      std::max<std::int64_t>(list_capacity, o.top_k), made.exact.runs,
-                                                      made.residual.runs);
+        portable::attention_shape shape = attention_shape_of(p, o);
+        shape.sequences = {p.batch, backend::is_stage(wanted) ? p.queries : queries, p.keys};
+        shape.exact = made.exact.runs, shape.residual = made.residual.runs;
+        auto const facts = backend::facts_of_branches(shape, std::max<std::int64_t>(list_capacity, o.top_k));
         made.branch_bytes = align_workspace(facts.bytes);
         made.carried_tiles = facts.carried_tiles;
     }
     if (made.exact.matrix_units && made.residual.matrix_units && o.combine != combination_kind::separate)
         made.exact_row_bytes = align_workspace(static_cast<std::size_t>(p.batch * queries * p.query_heads) *
                                                static_cast<std::size_t>(p.value_dim) * 4);
-    made.workspace_bytes =
-        made.list_bytes + made.partial_bytes + made.exact_row_bytes + made.feature_bytes + made.branch_bytes;
+    made.workspace_bytes = made.list_bytes + made.partial_bytes + made.exact_row_bytes + made.feature_bytes +
+                           made.summary_bytes + made.branch_bytes;
     made.team_scratch_bytes = p.element == element_kind::float64 ? most_team_scratch<Exec, double>(made, p, o)
                                                                  : most_team_scratch<Exec, float>(made, p, o);
     return made;
@@ -315,36 +329,6 @@ plan plan_decode(Exec const&, problem const& p, options<Metric, FeatureMap> cons
 {
     return detail::make_plan<Exec>("decode", true, p, o, std::max<std::int64_t>(list_capacity, o.top_k),
                                    detail::branches_of(o));
-}
-
-/// Plan of selected_attention() for these sizes, called with a workspace, which is for all queries at once (prefill()
-/// has one for a segment's); list_capacity: entries of the given lists.
-/// @throws argument_error  as plan_prefill()
-template <class Exec, class Metric, class FeatureMap>
-plan plan_selected_attention(Exec const&, problem const& p, options<Metric, FeatureMap> const& o,
-                             std::int64_t list_capacity)
-{
-    plan made =
-        detail::make_plan<Exec>("selected_attention", false, p, o, list_capacity, backend::branches::exact_stage);
-    made.list_bytes = made.partial_bytes = 0;
-    made.workspace_bytes = made.branch_bytes;
-    made.selection = {};
-    return made;
-}
-
-/// Plan of residual_attention() for these sizes, called with a workspace: phi of all keys, and what waits between
-/// kernels, where tuned ones run.
-/// @throws argument_error  as plan_prefill()
-template <class Exec, class Metric, class FeatureMap>
-plan plan_residual_attention(Exec const&, problem const& p, options<Metric, FeatureMap> const& o,
-                             std::int64_t list_capacity)
-{
-    plan made =
-        detail::make_plan<Exec>("residual_attention", false, p, o, list_capacity, backend::branches::residual_stage);
-    made.list_bytes = made.partial_bytes = 0;
-    made.workspace_bytes = made.feature_bytes + made.branch_bytes;
-    made.selection = {};
-    return made;
 }
 
 namespace detail

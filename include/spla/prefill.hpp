@@ -167,7 +167,8 @@ void prefill(Exec const& exec, Query const& query, Key const& key, Value const& 
     backend::carve_workspace(call, scratch.data(), o);
     bool const residual = o.combine != combination_kind::sparse_only;
     if (call.feature_memory)
-        call.features = backend::make_features<FeatureMap>(exec, call.residual_key, p, call.feature_memory);
+        call.features =
+            backend::make_features<FeatureMap>(exec, call.residual_key, 0, p.keys, p.value_dim, call.feature_memory);
     std::int64_t const segment = o.segment_tokens;
     // A tile's list may depend on all queries of the tile that a part holds, so no part ends inside a tile. Block and
     // tile divide one another: multiples of the larger end both.

@@ -53,7 +53,8 @@ void block_statistics(Exec const& exec, Key const& key, sequence_state<MemorySpa
     if (auto const found = check_block_statistics(exec, key, state, first, count, o)) throw_violation(*found);
     std::int64_t const batch = state.layout().batch;
     backend::make_statistics<Metric>(exec, detail::as_const(detail::tensor_of(key)), detail::summaries_of(state),
-                                     detail::sequence_table{batch}, first, count, o.block, o.kept_keys);
+                                     detail::sequence_table{batch}, {batch, count}, batch * count, first, o.block,
+                                     o.kept_keys);
     if (first <= state.summary_end) state.summary_end = std::max(state.summary_end, first + count);
 }
 

@@ -8,7 +8,7 @@
 /// decode.hpp    the last few queries of every sequence
 /// run_batch.hpp a step of an engine: sequences of any length and stage, caches in pages, graphs
 /// select.hpp    stages alone: block_statistics, select; branches.hpp: selected_attention, residual_attention, combine
-/// options.hpp   what is computed; plan.hpp says by which kernel
+/// options.hpp   what is computed; plan.hpp and stage_plans.hpp say by which kernel
 #include "append.hpp"
 #include "branches.hpp"
 #include "decode.hpp"
@@ -18,6 +18,7 @@
 #include "run_batch.hpp"
 #include "select.hpp"
 #include "sequence_state.hpp"
+#include "stage_plans.hpp"
 #include "state_image.hpp"
 #include "version.hpp"
 #include "workspace.hpp"

@@ -162,3 +162,49 @@ TEMPLATE_LIST_TEST_CASE("a carried sum never reads what no query of the call sel
     attend(after);
     CHECK(same_bits(before.residual, after.residual));
 }
+
+/// Where views lie, NaN or not.
+template <class Exec, class View>
+std::size_t differing_bytes(Exec const& exec, View const& a, View const& b)
+{
+    std::size_t count = 0, bytes = a.span() * sizeof(typename View::value_type);
+    auto const* const x = reinterpret_cast<unsigned char const*>(a.data());
+    auto const* const y = reinterpret_cast<unsigned char const*>(b.data());
+    Kokkos::parallel_reduce(
+        Kokkos::RangePolicy<Exec, Kokkos::IndexType<std::size_t>>(exec, 0, bytes),
+        KOKKOS_LAMBDA(std::size_t i, std::size_t & n) { n += x[i] != y[i]; }, count);
+    return count;
+}
+
+TEMPLATE_LIST_TEST_CASE("a thousand runs give the same bits", "[.full][invariants][carried_base]", host_and_device)
+{
+    using call = calls<TestType, spla::bfloat16, spla::options<>, spla::bfloat16>;
+    TestType const exec;
+    int const tokens = many<TestType>(8192, 260), runs = many<TestType>(1000, 3);
+    data<TestType, spla::bfloat16> const d({1, tokens, tokens, 8, 2, 128, 128}, 21);
+    auto const differing = [&](auto const& a, auto const& b) { return differing_bytes(exec, a, b); };
+    for (auto const& share :
+         {spla::sharing::per_token(), spla::sharing::first_query(32), spla::sharing::tile_sum(128, 4)})
+    {
+        auto o = few_selected(share);
+        o.top_k = 24;
+        auto const scratch = spla::make_workspace(exec, spla::plan_prefill(exec, d.problem(), o));
+        results<TestType, spla::bfloat16, spla::bfloat16> const first(d.size, o), again(d.size, o);
+        auto const run = [&](auto const& r) {
+            auto state = call::make_state(exec, d.problem(), o);
+            call::prefill(exec, d.query, d.key, d.value, r.output, state, o, scratch, r.extras());
+        };
+        run(first);
+        std::size_t changed = 0;
+        for (int i = 0; i < runs; ++i)
+        {
+            run(again);
+            changed += differing(first.output, again.output) + differing(first.residual, again.residual) +
+                       differing(first.lse, again.lse) + differing(first.lists.indices, again.lists.indices);
+        }
+        INFO("tiles of " << share.tile << " tokens");
+        CHECK(changed == 0);
+        Kokkos::deep_copy(again.output, narrow<spla::bfloat16>(3.0));
+        CHECK(differing(first.output, again.output) > 0);
+    }
+}

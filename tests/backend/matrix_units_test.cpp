@@ -159,6 +159,49 @@ TEMPLATE_LIST_TEST_CASE("the stages alone by blocks of 64, the residual's with a
     CHECK(v.passed());
 }
 
+TEMPLATE_LIST_TEST_CASE("appends with a workspace make prefill's states, bit for bit", "[invariants][matrix_units]",
+                        host_and_device)
+{
+    using call = calls<TestType, spla::bfloat16>;
+    TestType const exec;
+    for (shape const& s : {shape{2, 700, 700, 4, 2, 64, 64}, shape{1, 700, 700, 2, 1, 128, 80}})
+        for (bool const normalised : {false, true})
+        {
+            auto o = both_options();
+            o.normalised = normalised, o.combine = spla::combination_kind::sum;
+            data<TestType, spla::bfloat16> const d(s, 12);
+            auto const linear = [](auto const& state) {
+                auto const& l = state.layout();
+                auto const host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, state.buffer());
+                return std::vector<std::byte>(host.data() + l.linear, host.data() + l.prefix);
+            };
+            auto filled = call::make_state(exec, d.problem(), o);
+            results<TestType, spla::bfloat16> const r(d.size, o);
+            auto const scratch = spla::make_workspace(exec, spla::plan_prefill(exec, d.problem(), o));
+            call::prefill(exec, d.query, d.key, d.value, r.output, filled, o, scratch);
+            auto appended = call::make_state(exec, d.problem(), o);
+            auto chunk = d.problem();
+            chunk.queries = 333;
+            auto const how = spla::plan_append(exec, chunk, o);
+            auto const room = spla::make_workspace(exec, how);
+            for (int first = 0; first < s.keys;)
+            {
+                int const last = std::min(first + 333, s.keys);
+                spla::append(exec, tokens(d.key, first, last), tokens(d.value, first, last), d.key, d.value, appended,
+                             o, spla::attention_extras<spla::bfloat16>{}, room);
+                first = last;
+            }
+            exec.fence();
+            CHECK(linear(appended) == linear(filled));
+            if (how.workspace_bytes == 0) continue;
+            auto const small = Kokkos::subview(room, std::pair<std::size_t, std::size_t>(0, how.workspace_bytes / 2));
+            auto fresh = call::make_state(exec, d.problem(), o);
+            CHECK_THROWS_AS(spla::append(exec, tokens(d.key, 0, 333), tokens(d.value, 0, 333), d.key, d.value, fresh, o,
+                                         spla::attention_extras<spla::bfloat16>{}, small),
+                            spla::argument_error);
+        }
+}
+
 TEMPLATE_LIST_TEST_CASE("the exact branch of shared lists, stored in the inputs' type", "[conformance][matrix_units]",
                         host_and_device)
 {

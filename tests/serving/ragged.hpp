@@ -41,10 +41,13 @@ public:
     using made_results = results<Exec, Element>;
     using space = typename Exec::memory_space;
     using options = spla::options<>;
-    static constexpr int page_tokens = 32;
 
-    /// Every problem is a batch of one; heads, widths and weights are those of the first.
-    ragged_batch(std::vector<problem_data> const& problems, options const& o, cache_layout layout);
+    /// Every problem is a batch of one; heads, widths and weights are those of the first. Pages hold two blocks. least:
+    /// limits that are raised to what the problems need.
+    ragged_batch(std::vector<problem_data> const& problems, options const& o, cache_layout layout,
+                 spla::batch_limits const& least = {});
+
+    spla::plan const& plan() const { return plan_.how; }
 
     /// All keys that come before a problem's queries in one step, then the queries of all in another.
     std::vector<made_results> run();
@@ -68,7 +71,7 @@ private:
     std::vector<problem_data> const& d_;
     options o_;
     cache_layout layout_;
-    int capacity_ = page_tokens, width_ = 1;
+    int page_tokens_, capacity_, width_ = 1;
     Exec exec_;
     std::vector<host_view<Element>> query_, key_, value_, residual_query_, residual_key_;
     cache_view keys_, values_, residual_keys_;
@@ -79,26 +82,27 @@ private:
 
 template <class Exec, class Element>
 ragged_batch<Exec, Element>::ragged_batch(std::vector<problem_data> const& problems, options const& o,
-                                          cache_layout layout)
-    : d_(problems), o_(o), layout_(layout)
+                                          cache_layout layout, spla::batch_limits const& least)
+    : d_(problems), o_(o), layout_(layout), page_tokens_(2 * o.block), capacity_(page_tokens_)
 {
     shape const& z = d_[0].size;
     for (auto const& d : d_)
     {
-        while (capacity_ < d.size.keys) capacity_ += page_tokens;
+        while (capacity_ < d.size.keys) capacity_ += page_tokens_;
         query_.push_back(on_host(d.query)), key_.push_back(on_host(d.key)), value_.push_back(on_host(d.value));
         if (z.residual_dim > 0)
             residual_query_.push_back(on_host(d.residual_query)), residual_key_.push_back(on_host(d.residual_key));
     }
-    width_ = capacity_ / page_tokens;
+    width_ = capacity_ / page_tokens_;
     keys_ = cache_of(key_, z.key_heads, z.head_dim);
     values_ = cache_of(value_, z.key_heads, z.value_dim);
     if (z.residual_dim > 0) residual_keys_ = cache_of(residual_key_, z.key_heads, z.residual_dim);
     spla::batch_limits l;
     static_cast<spla::problem&>(l) = d_[0].problem();
-    l.batch = count(), l.queries = l.keys = capacity_;
+    l.batch = count(), l.queries = l.keys = std::max<std::int64_t>(capacity_, least.keys);
+    l.prefilled = least.prefilled, l.tokens = least.tokens;
     bool const pages = layout_ == cache_layout::pages;
-    spla::pool_sizes const sizes{count(), pages ? count() * width_ : 0, pages ? page_tokens : capacity_, 0};
+    spla::pool_sizes const sizes{count(), pages ? count() * width_ : 0, pages ? page_tokens_ : capacity_, 0};
     plan_ = spla::plan_batch<Element>(exec_, l, o_, 20);
     pool_ = spla::make_state_pool(exec_, l, sizes, o_);
     scratch_ = spla::make_workspace(exec_, plan_);
@@ -121,7 +125,7 @@ auto ragged_batch<Exec, Element>::cache_of(std::vector<host_view<Element>> const
     -> cache_view
 {
     bool const pages = layout_ == cache_layout::pages;
-    int const rows = pages ? count() * width_ : count(), tokens = pages ? page_tokens : capacity_;
+    int const rows = pages ? count() * width_ : count(), tokens = pages ? page_tokens_ : capacity_;
     cache_view const made("cache", rows, tokens, heads, dim);
     auto const host = Kokkos::create_mirror_view(made);
     std::fill_n(host.data(), host.size(), narrow<Element>(std::numeric_limits<double>::quiet_NaN()));
@@ -129,7 +133,8 @@ auto ragged_batch<Exec, Element>::cache_of(std::vector<host_view<Element>> const
     for (int b = 0; b < count(); ++b)
         for (int t = 0; t < d_[b].size.keys; ++t)
         {
-            std::size_t const at = pages ? page(b, t / page_tokens) * page_tokens + t % page_tokens : b * capacity_ + t;
+            std::size_t const at =
+                pages ? page(b, t / page_tokens_) * page_tokens_ + t % page_tokens_ : b * capacity_ + t;
             std::copy_n(keys[b].data() + t * token, token, host.data() + at * token);
         }
     Kokkos::deep_copy(made, host);

@@ -32,13 +32,23 @@ struct sequence_table
     std::int32_t const* falls = nullptr;       ///< [count + 1] falling offsets before each, once they are counted
     std::int32_t const* key_offsets = nullptr; ///< of keys without a cache: [count + 1], of key_tokens
     std::int64_t key_tokens = 0;
+    std::int32_t const* chosen = nullptr; ///< [count + 1] sequences before each that are chosen, once they are counted
+    bool choice = true;                   ///< those are here, or all others
 
+    /// Of two kernels that share the sequences of a call, each has its own.
+    sequence_table only(std::int32_t const* running_count, bool which) const
+    {
+        sequence_table part = *this;
+        part.chosen = running_count, part.choice = which;
+        return part;
+    }
     /// A sequence whose numbers break a rule has no queries: it is passed over, and no number of it becomes an address.
     /// So are all from the first falling offset on: together they may have more queries than there are.
     KOKKOS_FUNCTION sequence operator[](std::int64_t b) const
     {
         if (!offsets) return {b, queries, keys};
         if (falls && falls[b + 1] > 0) return {b, 0, 0};
+        if (chosen && (chosen[b + 1] > chosen[b]) != choice) return {b, 0, 0};
         std::int64_t const first = offsets[b], n = offsets[b + 1] - first;
         if (n <= 0 || first < 0 || n > queries || first + n > tokens) return {b, 0, 0};
         std::int64_t const length = lengths[b], slot = slots[b];

@@ -19,6 +19,7 @@ struct attention_call
     accumulator_t<Element>* partials = nullptr;
     accumulator_t<Element>* exact_rows = nullptr; ///< of one segment, between the branches' kernels
     void* feature_memory = nullptr;
+    void* summary_memory = nullptr;
     branch_memory between; ///< the kernels of one segment's branches
     key_features features; ///< of all keys, once they are made
     problem sizes;
@@ -45,7 +46,9 @@ void carve_workspace(attention_call<Element>& call, std::byte* base, options<Met
     if (call.how.exact_row_bytes > 0) call.exact_rows = reinterpret_cast<accumulator_t<Element>*>(rows);
     std::byte* const features = rows + call.how.exact_row_bytes;
     if (call.how.feature_bytes > 0) call.feature_memory = features;
-    call.between = {features + call.how.feature_bytes, call.how.branch_bytes};
+    std::byte* const summaries = features + call.how.feature_bytes;
+    if (call.how.summary_bytes > 0) call.summary_memory = summaries;
+    call.between = {summaries + call.how.summary_bytes, call.how.branch_bytes};
 }
 
 template <class State>
@@ -64,7 +67,8 @@ detail::list_tensor shared_list_of(State const& state)
 /// Lists of a fixed batch, from the state where a tile is under way, and the last list into the state.
 template <class Metric, class Exec, class Element, class State>
 void make_lists(Exec const& exec, detail::tensor<Element const> const& query, detail::tensor<Element const> const& key,
-                State& state, portable::selection_shape const& shape, detail::list_tensor const& list)
+                State& state, portable::selection_shape const& shape, detail::list_tensor const& list,
+                void* summary_memory = nullptr)
 {
     detail::sequence const s = shape.sequences[0];
     std::int64_t const heads = shape.sequences.count * shape.key_heads;
@@ -72,7 +76,7 @@ void make_lists(Exec const& exec, detail::tensor<Element const> const& query, de
         portable::launch("spla::select::resume_list", exec, heads, 0,
                          portable::copy_list<Exec>{shared_list_of(state), list, 0, 0, shape.key_heads});
     detail::summary_tensor const summary = detail::summaries_of(state);
-    if (!select_on_matrix_units<Metric>(exec, query, summary, shape, list))
+    if (!select_on_matrix_units<Metric>(exec, query, summary, shape, list, summary_memory))
         portable::select_lists<Metric>(exec, query, key, summary, shape, list);
     if (shape.share.kind == sharing_kind::first_query && s.keys > 0)
     {
@@ -106,13 +110,7 @@ bool attend_by_branches(Exec const& exec, attention_call<Element> const& call,
         exact.output = {}, exact.residual = {};
         if (out.output)
         {
-            problem const& p = call.sizes;
-            std::int64_t const queries = shape.sequences.queries;
-            rows.data = call.exact_rows;
-            rows.stride[2] = p.value_dim, rows.stride[1] = p.value_dim * p.query_heads;
-            rows.stride[0] = rows.stride[1] * queries;
-            rows.extent[0] = p.batch, rows.extent[1] = queries;
-            rows.extent[2] = p.query_heads, rows.extent[3] = p.value_dim;
+            rows = portable::rows_between<T const>(shape, call.exact_rows);
             exact.sparse = {call.exact_rows, true, {rows.stride[0], rows.stride[1], rows.stride[2]}, {}};
         }
         if (!attend_on_matrix_units(exec, query, call.key, call.value, exact, shape, work)) return false;
@@ -163,7 +161,7 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
     if (!call.given)
     {
         if (call.returned) list = call.returned.from_tile(passed);
-        make_lists<Metric>(exec, query, call.key, state, selection, list);
+        make_lists<Metric>(exec, query, call.key, state, selection, list, call.summary_memory);
         list.capacity = std::min<std::int64_t>(list.capacity, o.top_k); // more are never selected
     }
     if (attend_by_branches<FeatureMap>(exec, call, query, residual_query, list, linear, out, s)) return;

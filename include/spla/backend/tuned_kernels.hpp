@@ -52,6 +52,7 @@ constexpr bool is_stage(branches b)
 using key_features = cuda::feature_tensor;
 using branch_memory = cuda::branch_memory; ///< what lies between the branches' kernels
 using branch_work = cuda::branch_work;     ///< prepared for one call
+using tile_tables = cuda::tile_tables;
 #else
 struct key_features
 {
@@ -64,6 +65,9 @@ struct branch_memory
 struct branch_work
 {
     explicit operator bool() const { return false; }
+};
+struct tile_tables
+{
 };
 #endif
 
@@ -98,13 +102,13 @@ constexpr char const* why_portable()
 
 /// Why the stages of a call run on the portable kernels; null where they run on Hopper's matrix units.
 template <class Exec, class Metric>
-char const* why_portable_selection([[maybe_unused]] element_kind element,
-                                   [[maybe_unused]] portable::selection_shape const& shape,
-                                   [[maybe_unused]] detail::summary_tensor const& summary)
+char const*
+why_portable_selection([[maybe_unused]] element_kind element, [[maybe_unused]] portable::selection_shape const& shape,
+                       [[maybe_unused]] detail::summary_tensor const& summary, [[maybe_unused]] bool has_room)
 {
     if (char const* const why = why_portable<Exec>()) return why;
 #if defined(SPLA_HOPPER_KERNELS)
-    return cuda::why_no_selection<Metric>(Kokkos::device_id(), element, shape, summary);
+    return cuda::why_no_selection<Metric>(Kokkos::device_id(), element, shape, summary, has_room);
 #else
     return "";
 #endif
@@ -149,20 +153,20 @@ bool rounds_features([[maybe_unused]] element_kind element, [[maybe_unused]] std
     return false;
 }
 
-/// Summaries of blocks [first, first + count) of each sequence of a fixed batch.
+/// Summaries of so many blocks of each sequence, `most` together: from `first` on of a fixed batch, those that new
+/// tokens complete of variable lengths.
 template <class Metric, class Exec, class Element>
 void make_statistics(Exec const& exec, detail::tensor<Element const> const& key, detail::summary_tensor const& summary,
-                     detail::sequence_table const& sequences, std::int64_t first, std::int64_t count, int block,
-                     int kept)
+                     detail::sequence_table const& sequences, detail::item_table const& blocks, std::int64_t most,
+                     std::int64_t first, int block, int kept)
 {
 #if defined(SPLA_HOPPER_KERNELS)
     if constexpr (has_hopper<Exec, Element> && cuda::has_statistics<Metric>)
         if (block == cuda::block_tokens && !cuda::why_no_rows(summary.head_dim, 8) && cuda::can_map(key) &&
             !cuda::why_not_here(exec.cuda_device()))
-            return cuda::make_statistics_on_cuda<Metric>(exec, key, summary, sequences.count, first, count, kept);
+            return cuda::make_statistics_on_cuda<Metric>(exec, key, summary, sequences, blocks, most, first, kept);
 #endif
-    portable::make_statistics<Metric>(exec, key, summary, sequences, {sequences.count, count}, sequences.count * count,
-                                      first, block, kept);
+    portable::make_statistics<Metric>(exec, key, summary, sequences, blocks, most, first, block, kept);
 }
 
 /// Bytes of the features of a call's keys.
@@ -178,24 +182,63 @@ std::size_t feature_bytes([[maybe_unused]] problem const& p)
 #endif
 }
 
-/// What lies between the branches' kernels, of a part of so many queries; lists have at most list_capacity entries.
+/// Keys whose blocks enter a linear state with so many new tokens, at most.
+inline std::int64_t most_entering_tokens(window const& bounds, std::int64_t tokens)
+{
+    return (ceil_divide(tokens, bounds.block) + ceil_divide(bounds.tile, bounds.block) + 1) * bounds.block;
+}
+/// Workspace of an append of p.queries tokens: phi of the keys that enter the state, where tuned kernels read it.
+template <class Exec, class Metric, class FeatureMap>
+std::size_t append_bytes(problem p, options<Metric, FeatureMap> const& o)
+{
+    if (o.combine == combination_kind::sparse_only ||
+        !rounds_features<Exec, FeatureMap>(p.element, p.residual_width(), p.value_dim, o.block))
+        return 0;
+    p.keys = most_entering_tokens(window_of(o), p.queries);
+    return feature_bytes<FeatureMap>(p);
+}
+
+/// What lies between the branches' kernels of a call; lists have at most list_capacity entries.
 struct branch_facts
 {
     std::size_t bytes = 0;
     int carried_tiles = 0; ///< neighbouring tiles of queries, at most, whose residuals share a sum; 0: none
+    int tile_tokens = 0;   ///< of a tile of rows
+    int base_tokens = 0;   ///< of a tile whose residual starts from a sum that is carried; 0: none
 };
-template <class Metric, class FeatureMap>
-branch_facts facts_of_branches([[maybe_unused]] problem const& p, [[maybe_unused]] options<Metric, FeatureMap> const& o,
-                               [[maybe_unused]] std::int64_t queries, [[maybe_unused]] std::int64_t list_capacity,
-                               [[maybe_unused]] bool exact, [[maybe_unused]] bool residual)
+/// tokens: queries of all sequences of variable lengths together; 0: of a fixed batch.
+inline branch_facts facts_of_branches([[maybe_unused]] portable::attention_shape const& shape,
+                                      [[maybe_unused]] std::int64_t list_capacity,
+                                      [[maybe_unused]] std::int64_t tokens = 0)
 {
 #if defined(SPLA_HOPPER_KERNELS)
-    auto const l = cuda::branch_layout::of({p.batch, queries, p.keys, p.key_heads, p.group(), p.value_dim, window_of(o),
-                                            list_capacity, exact, residual, o.normalised,
-                                            o.residual == residual_mode::direct, false});
-    return {l.bytes, l.base.tokens > 0 ? l.base.chain : 0};
+    auto sizes = cuda::sizes_of(shape, list_capacity);
+    if (tokens > 0) sizes.tokens = tokens;
+    auto const l = cuda::branch_layout::of(sizes);
+    return {l.bytes, l.base.tokens > 0 ? l.base.chain : 0, l.tile_tokens, l.base.tokens};
 #else
     return {};
+#endif
+}
+
+/// Lists that a tuned selection makes at a time.
+inline int lists_of_tuned_item([[maybe_unused]] portable::selection_shape const& shape)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    return cuda::lists_of_item(cuda::selection_sizes_of(shape, 1, 1));
+#else
+    return 0;
+#endif
+}
+
+/// Bytes of a copy of so many blocks' summaries, as tuned kernels take them.
+inline std::size_t copied_summary_bytes([[maybe_unused]] detail::summary_tensor const& summary,
+                                        [[maybe_unused]] std::int64_t blocks)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    return cuda::gathered_summaries::bytes(summary, blocks);
+#else
+    return 0;
 #endif
 }
 
@@ -203,18 +246,21 @@ branch_facts facts_of_branches([[maybe_unused]] problem const& p, [[maybe_unused
 template <class Exec, class Element>
 branch_work prepare_branches([[maybe_unused]] Exec const& exec, [[maybe_unused]] detail::list_tensor const& list,
                              [[maybe_unused]] portable::attention_shape const& shape,
-                             [[maybe_unused]] branch_memory const& memory)
+                             [[maybe_unused]] branch_memory const& memory,
+                             [[maybe_unused]] tile_tables const& tables = {})
 {
 #if defined(SPLA_HOPPER_KERNELS)
-    if constexpr (has_hopper<Exec, Element>) return cuda::prepare_branches(exec, list, shape, memory);
+    if constexpr (has_hopper<Exec, Element>) return cuda::prepare_branches(exec, list, shape, memory, tables);
 #endif
     return {};
 }
 
-/// Features of all keys of a fixed batch into `to`, which has room for feature_bytes().
+/// Features of keys [first, first + count) of each sequence of a fixed batch into `to`, which has room for the
+/// feature_bytes() of so many.
 template <class FeatureMap, class Exec, class Element>
 key_features make_features([[maybe_unused]] Exec const& exec, [[maybe_unused]] detail::tensor<Element const> const& key,
-                           [[maybe_unused]] problem const& p, [[maybe_unused]] void* to)
+                           [[maybe_unused]] std::int64_t first, [[maybe_unused]] std::int64_t count,
+                           [[maybe_unused]] std::int64_t value_dim, [[maybe_unused]] void* to)
 {
     key_features made;
 #if defined(SPLA_HOPPER_KERNELS)
@@ -222,10 +268,11 @@ key_features make_features([[maybe_unused]] Exec const& exec, [[maybe_unused]] d
     {
         if (!cuda::can_map(key)) return made;
         made.data = static_cast<bfloat16*>(to);
-        made.tokens = p.keys, made.heads = p.key_heads;
-        made.padded_width = cuda::padded_width(static_cast<int>(p.residual_width()), static_cast<int>(p.value_dim));
+        made.batch = key.extent[0], made.tokens = count, made.heads = key.extent[2];
+        made.first = first;
+        made.padded_width = cuda::padded_width(static_cast<int>(key.extent[3]), static_cast<int>(value_dim));
         made.halves = cuda::feature_halves<FeatureMap>;
-        cuda::make_key_features<FeatureMap>(exec, key, made, p.batch, 0, p.keys);
+        cuda::make_key_features<FeatureMap>(exec, key.from_token(first, count), made, {made.batch, count});
     }
 #endif
     return made;
@@ -238,12 +285,22 @@ bool select_on_matrix_units([[maybe_unused]] Exec const& exec,
                             [[maybe_unused]] detail::tensor<Element const> const& query,
                             [[maybe_unused]] detail::summary_tensor const& summary,
                             [[maybe_unused]] portable::selection_shape const& shape,
-                            [[maybe_unused]] detail::list_tensor const& list)
+                            [[maybe_unused]] detail::list_tensor const& list, [[maybe_unused]] void* summary_memory)
 {
 #if defined(SPLA_HOPPER_KERNELS)
     if constexpr (is_cuda<Exec> && std::is_same_v<Element, bfloat16> && cuda::scores_on_matrix_units<Metric>)
-        return !cuda::why_no_selection<Metric>(exec.cuda_device(), kind_of<Element>(), shape, summary) &&
-               cuda::select<Metric>(exec, query, summary, shape, list);
+    {
+        if (cuda::why_no_selection<Metric>(exec.cuda_device(), kind_of<Element>(), shape, summary, summary_memory))
+            return false;
+        cuda::selection_work work;
+        if (summary_memory)
+        {
+            std::int64_t const blocks = shape.sequences.keys / cuda::block_tokens, sequences = shape.sequences.count;
+            work.gathered = cuda::gathered_summaries::in(summary_memory, summary, sequences * blocks,
+                                                         {sequences, blocks * cuda::block_tokens});
+        }
+        return cuda::select<Metric>(exec, query, summary, shape, list, work);
+    }
 #endif
     return false;
 }
@@ -279,28 +336,25 @@ bool attend_residual_on_matrix_units([[maybe_unused]] Exec const& exec,
 #if defined(SPLA_HOPPER_KERNELS)
     if constexpr (is_cuda<Exec> && std::is_same_v<Element, bfloat16> && cuda::feature_halves < FeatureMap >> 0)
         return features.data && state.rounds_features &&
-               cuda::attend_residual<FeatureMap>(exec, query, features.as_tensor(shape.sequences.count), value, list,
-                                                 state, exact, out, shape, work);
+               cuda::attend_residual<FeatureMap>(exec, query, features.as_tensor(), value, list, state, exact, out,
+                                                 shape, work);
 #endif
     return false;
 }
 
 /// phi(K)^T V of the blocks that leave the window, into the state and its prefix states.
-template <class Exec, class Element, class State>
+template <class Exec, class Element>
 bool enter_blocks_on_matrix_units([[maybe_unused]] Exec const& exec, [[maybe_unused]] key_features const* features,
                                   [[maybe_unused]] detail::tensor<Element const> const& value,
-                                  [[maybe_unused]] State const& state)
+                                  [[maybe_unused]] portable::linear_tensor<accumulator_t<Element>> const& state,
+                                  [[maybe_unused]] detail::sequence_table const& sequences, [[maybe_unused]] int width,
+                                  [[maybe_unused]] int value_dim)
 {
 #if defined(SPLA_HOPPER_KERNELS)
     if constexpr (is_cuda<Exec> && std::is_same_v<Element, bfloat16>)
     {
         if (!features || !features->data || !state.rounds_features || !cuda::can_map(value)) return false;
-        auto const& layout = state.layout();
-        auto part = *features; // from the first block that enters on
-        part.data += state.prefix_first * layout.block * part.heads * part.row_numbers();
-        cuda::enter_blocks_on_hopper(exec, part, value, portable::linear_of<float>(state), layout.batch,
-                                     state.prefix_first, state.prefix_count, static_cast<int>(layout.residual_width),
-                                     static_cast<int>(layout.value_dim));
+        cuda::enter_blocks_on_hopper(exec, *features, value, state, sequences, width, value_dim);
         return true;
     }
 #endif

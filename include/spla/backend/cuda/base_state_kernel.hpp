@@ -30,7 +30,7 @@ public:
 
     __device__ void run()
     {
-        int const all = a_.shape.tiles.most_tiles * a_.shape.tiles.key_heads;
+        int const all = items_here(a_.shape.tiles);
 #pragma unroll 1
         for (int round = 0; round < rounds_of(all); ++round)
         {

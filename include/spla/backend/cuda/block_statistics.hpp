@@ -14,8 +14,10 @@ struct statistics_arguments
 {
     detail::tensor<Element const> key;
     detail::summary_tensor summary;
-    std::int64_t first_block;
-    int sequences, width;
+    std::int64_t first_block;       ///< of a fixed batch
+    detail::item_table blocks;      ///< of each sequence
+    detail::sequence_table lengths; ///< of sequences that are not of a fixed batch
+    int width;
     int size; ///< tokens of a sub-block: a power of two
     int kept;
 };

@@ -15,12 +15,35 @@ namespace spla::cuda
 
 struct branch_sizes
 {
-    std::int64_t batch, queries, keys, key_heads, group, value_dim;
+    std::int64_t sequences, tokens; ///< tokens: queries of all sequences together
+    std::int64_t queries, keys;     ///< of one sequence, at most
+    std::int64_t key_heads, group, value_dim;
     window bounds;
     std::int64_t list_capacity; ///< most entries of a list
     bool exact, residual, normalised, direct;
     bool everything; ///< every block that competes is selected
 };
+
+/// Of a call whose lists have at most `list_capacity` entries. Queries of a fixed batch are as many as each sequence
+/// has.
+inline branch_sizes sizes_of(portable::attention_shape const& shape, std::int64_t list_capacity)
+{
+    detail::sequence_table const& s = shape.sequences;
+    return {s.count,
+            s.offsets ? s.tokens : s.count * s.queries,
+            s.queries,
+            s.keys,
+            shape.key_heads,
+            shape.group,
+            shape.value_dim,
+            shape.bounds,
+            list_capacity,
+            shape.exact,
+            shape.residual,
+            shape.normalised,
+            shape.mode == residual_mode::direct,
+            shape.everything};
+}
 
 /// Tiles whose residual starts from D, carried along chains.
 struct base_plan
@@ -34,7 +57,7 @@ struct base_plan
 /// little and a short one waits for nobody. Sizes of the sequences alone decide, never the batch or the device.
 inline base_plan plan_base(branch_sizes const& s)
 {
-    constexpr std::int64_t most_tokens = 1024, most_tiles = 32, enough_items = 256;
+    constexpr std::int64_t most_tokens = 1024, longest = 32, enough_items = 256;
     if (!s.residual || s.normalised || s.direct || s.everything) return {};
     std::int64_t const packed = tile_rows / s.group; // tokens of 128 rows
     base_plan made;
@@ -42,13 +65,20 @@ inline base_plan plan_base(branch_sizes const& s)
     std::int64_t const tokens = made.whole ? s.bounds.tile : packed, tiles = s.queries / tokens * s.key_heads;
     std::int64_t chain = 1;
     if (2 * tokens > (1 << 20)) return {}; // positions and numbers fit an int
-    while (chain < most_tiles && 2 * chain * tokens <= std::max(most_tokens, 2 * tokens) &&
+    while (chain < longest && 2 * chain * tokens <= std::max(most_tokens, 2 * tokens) &&
            tiles >= 2 * chain * enough_items)
         chain *= 2;
     // Where nothing is carried, state form is for lists of many rows.
     if (chain == 1 && !(made.whole && tokens * s.group >= 2 * tile_rows)) return {};
     made.tokens = static_cast<int>(tokens), made.chain = static_cast<int>(chain);
     return made;
+}
+
+/// Tiles of so many tokens, at most, of sequences with so many queries together: each sequence may begin and end inside
+/// a tile.
+inline std::int64_t most_tiles(std::int64_t sequences, std::int64_t queries, std::int64_t tokens)
+{
+    return queries / tokens + 2 * sequences;
 }
 
 /// Where things lie, in bytes from the first.
@@ -66,7 +96,9 @@ struct branch_layout
         branch_layout l;
         if (s.queries <= 0 || s.keys <= 0) return l;
         detail::buffer_carver place;
-        auto const tiles = [&s](std::int64_t tokens) { return s.batch * (s.queries / tokens + 2) * s.key_heads; };
+        auto const tiles = [&s](std::int64_t tokens) {
+            return most_tiles(s.sequences, s.tokens, tokens) * s.key_heads;
+        };
         std::int64_t const blocks = s.keys / block_tokens + 1, packed = tile_rows / s.group;
         l.tile_tokens = static_cast<int>(packed);
         l.base = plan_base(s);
@@ -86,7 +118,7 @@ struct branch_layout
             l.change_capacity = 3 * l.most_selected + l.base.tokens / block_tokens + 2;
             l.changes = place(tiles(l.base.tokens), sizeof(tile_changes));
             l.blocks = place(tiles(l.base.tokens) * l.change_capacity, 4);
-            if (!l.base.whole) l.rows = place(s.batch * s.queries * s.key_heads * s.group * s.value_dim, 4);
+            if (!l.base.whole) l.rows = place(s.tokens * s.key_heads * s.group * s.value_dim, 4);
         }
         l.bytes = place(0, 1);
         return l;

@@ -134,7 +134,9 @@ __global__ __launch_bounds__(1024, 1) void change_kernel(__grid_constant__ Argum
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     __shared__ common_blocks of_tile[32];
     __shared__ int exists[32];
-    tile_place t = find_tile(a.chains, blockIdx.x);
+    int const item = static_cast<int>(blockIdx.x);
+    if (item >= items_here(a.chains)) return;
+    tile_place t = find_tile(a.chains, item);
     if (!t.exists) return;
     int const warp = threadIdx.x / 32;
     int const tile = floor_divide(t.first, a.to.tokens) + warp - floor_divide(t.first_position, a.to.tokens);

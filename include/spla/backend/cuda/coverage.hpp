@@ -79,20 +79,22 @@ bool rounds_features(int device, element_kind element, std::int64_t width, std::
            block == block_tokens && !why_not_here(device);
 }
 
+/// has_room: the call has memory for summaries that matrix units cannot take as they are.
 template <class Metric>
 char const* why_no_selection(int device, element_kind element, portable::selection_shape const& shape,
-                             detail::summary_tensor const& summary)
+                             detail::summary_tensor const& summary, bool has_room)
 {
     if (!scores_on_matrix_units<Metric>) return "a metric that is not a product with means and variances";
     if (element != element_kind::bfloat16) return "elements other than bf16";
-    if (summary.storage != summary_storage::bf16) return "summaries other than bf16";
+    if (summary.storage == summary_storage::fp32) return "summaries in fp32";
+    if (summary.storage == summary_storage::int8 && !has_room) return "8-bit summaries in a call that keeps no copy";
     if (char const* const why = why_no_rows(shape.width, 8)) return why;
     if (shape.kept > 1) return "more than one kept key";
     if (shape.scale <= 0) return "a logit scale that is not positive";
     if (shape.group > tile_rows) return "more than 128 query heads to a key head";
-    detail::sequence const one = shape.sequences[0];
-    std::int64_t const most = std::numeric_limits<int>::max() / 2;
-    if (one.keys > most || shape.sequences.count * shape.key_heads * (shape.lists(one) + 1) > most)
+    std::int64_t const most = std::numeric_limits<int>::max() / 2, keys = shape.sequences.keys;
+    std::int64_t const lists = tile_count(shape.sequences.queries, keys, shape.bounds.tile);
+    if (keys > most || shape.sequences.count * shape.key_heads * (lists + 1) > most)
         return "more tokens than an int counts";
     selection_sizes s = selection_sizes_of(shape, summary.sub_blocks, summary.vectors);
     if (!(shape.width <= 64 ? fit<64>(s) : fit<128>(s))) return "lists too long for shared memory";

@@ -42,7 +42,7 @@ bool attend(Kokkos::Cuda const& exec, detail::tensor<Element const> const& query
         return false; // two outputs
     if (!runs_here(exec) || !can_map(query) || !can_map(key) || !can_map(value) || !can_store(out.sparse)) return false;
     exact_arguments<Element> a{};
-    a.shape = tiles_of(shape, work.layout.tile_tokens);
+    a.shape = tiles_of(shape, work.layout.tile_tokens, work.tables.tiles);
     a.shape.combines = shape.everything && shape.residual;
     a.shape.scale = static_cast<float>(shape.scale * 1.4426950408889634); // exp2 in place of exp
     a.query = make_tensor_map<Element>(query, shape.group, a.shape.tokens);

@@ -33,7 +33,7 @@ struct exact_loader
     /// Two warps take tiles in turn: while one loads, the other opens the union of the next.
     __device__ void run(int warp)
     {
-        int const items = a.shape.most_tiles * a.shape.key_heads;
+        int const items = items_here(a.shape);
         int tiles = 0;
         for (int round = 0; round < rounds_of(items); ++round)
         {
@@ -194,7 +194,7 @@ template <class Element>
 __device__ void store_blind_tiles(exact_arguments<Element> const& a)
 {
     exact_shape const& shape = a.shape;
-    int const items = shape.most_tiles * shape.key_heads;
+    int const items = items_here(shape);
     for (int round = 0; round < rounds_of(items); ++round)
     {
         int const item = item_of_round(round);

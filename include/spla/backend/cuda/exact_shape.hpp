@@ -32,7 +32,7 @@ struct exact_shape
 {
     detail::sequence_table sequences;
     detail::item_table items; ///< tiles
-    int most_tiles;           ///< of all sequences together
+    int most_tiles;           ///< of all sequences together; of a fixed batch there are so many
     int key_heads;            ///< items, most_tiles x key_heads, are counted in int
     int group, tokens;        ///< tokens: tile_rows / group, but of chains of tiles
     int value_dim;
@@ -67,15 +67,28 @@ inline __device__ int rounds_of(int items)
     return (items + blocks - 1) / blocks;
 }
 
+/// Tiles that there are; of variable lengths they are counted where the kernel runs.
+inline __device__ int tiles_here(exact_shape const& shape)
+{
+    return shape.items.first ? shape.items.first[shape.items.sequences] : shape.most_tiles;
+}
+
+inline __device__ int items_here(exact_shape const& shape)
+{
+    return tiles_here(shape) * shape.key_heads;
+}
+
+/// item: less than items_here().
 inline __device__ tile_place find_tile(exact_shape const& shape, int item)
 {
     // The longest walks first. Heads one after another, so that the tiles at work at one time share the keys of a head
     // in the second-level cache; but where tiles are few, and their walks differ, all heads of a tile.
     tile_place t;
-    bool const together = shape.most_tiles > few_tiles;
-    t.head = together ? item / shape.most_tiles : item % shape.key_heads;
-    int const number = shape.most_tiles - 1 - (together ? item % shape.most_tiles : item / shape.key_heads);
-    int tile = number;
+    int const tiles = tiles_here(shape);
+    bool const together = tiles > few_tiles;
+    t.head = together ? item / tiles : item % shape.key_heads;
+    int const number = tiles - 1 - (together ? item % tiles : item / shape.key_heads);
+    int tile;
     if (shape.items.first)
     {
         auto const place = shape.items.find(number);
@@ -83,8 +96,6 @@ inline __device__ tile_place find_tile(exact_shape const& shape, int item)
     }
     else
         t.sequence = number / static_cast<int>(shape.items.each), tile = number % static_cast<int>(shape.items.each);
-    t.exists = t.sequence < shape.sequences.count;
-    if (!t.exists) return t;
     detail::sequence const s = shape.sequences[t.sequence];
     int const keys = static_cast<int>(s.keys);
     t.first_position = keys - static_cast<int>(s.queries);

@@ -28,6 +28,15 @@ inline bool runs_here(Kokkos::Cuda const& exec)
     return exec.cuda_device() == Kokkos::device_id() || has_hopper_code(exec.cuda_device());
 }
 
+/// Has the device load kernels, which it may not do while a graph is captured.
+template <class... Kernels>
+void load_kernels(Kokkos::Cuda const& exec, Kernels*... kernels)
+{
+    on_device const here(exec.cuda_device());
+    cudaFuncAttributes ignored;
+    (require_success(cudaFuncGetAttributes(&ignored, kernels), "loading", "tuned kernels"), ...);
+}
+
 template <class Arguments>
 void launch_blocks(char const* name, Kokkos::Cuda const& exec, void (*kernel)(Arguments), std::int64_t items,
                    std::int64_t shared_bytes, std::remove_const_t<Arguments> const& arguments, int threads = 384)

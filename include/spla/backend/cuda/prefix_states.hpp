@@ -21,6 +21,7 @@ __global__ __launch_bounds__(state_threads, 2) void state_kernel(__grid_constant
     extern __shared__ unsigned char raw[];
     state_memory& m = *reinterpret_cast<state_memory*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
     state_slice const slice(a);
+    if (slice.blocks == 0) return;
     bool const normalises = a.state.normalised && slice.column == 0;
     if (threadIdx.x == 0)
     {
@@ -39,26 +40,26 @@ __global__ __launch_bounds__(state_threads, 2) void state_kernel(__grid_constant
 #endif
 }
 
-/// Adds blocks [first_block, first_block + blocks) of every sequence of a fixed batch to the running states, and leaves
-/// the state before each in prefix states 0, 1 ... of the sequence: bit for bit the same however many calls the blocks
-/// come in. Features (of keys `width` wide) are of the same blocks alone: their token 0 is the first of first_block.
-/// Values may lie in pages, as can_map() wants them, at most 128 wide and a multiple of 8.
+/// Adds the blocks that enter (of a fixed batch from state.prefix_first to state.state_end) to the running states of
+/// every sequence, and leaves the state before each in its prefix states: bit for bit the same however many calls the
+/// blocks come in. Features are of keys `width` wide. Values lie as can_map() wants them, at most 128 wide and a
+/// multiple of 8.
 inline void enter_blocks_on_hopper(Kokkos::Cuda const& exec, feature_tensor const& features,
                                    detail::tensor<bfloat16 const> const& value,
-                                   portable::linear_tensor<float> const& state, std::int64_t sequences,
-                                   std::int64_t first_block, std::int64_t blocks, int width, int value_dim)
+                                   portable::linear_tensor<float> const& state, detail::sequence_table const& sequences,
+                                   int width, int value_dim)
 {
-    if (sequences <= 0 || blocks <= 0) return;
+    if (sequences.count <= 0) return;
     on_device const here(exec.cuda_device());
     detail::tensor<bfloat16 const> values = value;
     values.extent[3] = value_dim; // columns behind arrive as zeros
     state_arguments a{};
-    a.features = make_tensor_map<bfloat16>(features.as_tensor(sequences), 1, block_tokens);
+    a.features = make_tensor_map<bfloat16>(features.as_tensor(), 1, block_tokens);
     a.value = make_tensor_map<bfloat16>(values, 1, block_tokens);
-    a.value_map = value.map;
+    a.features_map = features.map, a.value_map = value.map;
+    a.sequences = sequences;
     a.state = state;
-    a.first_block = first_block;
-    a.blocks = static_cast<int>(blocks);
+    a.first_token = static_cast<int>(features.first);
     a.width = width;
     a.padded_width = features.padded_width, a.halves = features.halves;
     a.column_tiles = static_cast<int>((state.leading + state_tile - 1) / state_tile);
@@ -67,7 +68,8 @@ inline void enter_blocks_on_hopper(Kokkos::Cuda const& exec, feature_tensor cons
     auto* const kernel = state_kernel<state_arguments>;
     require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory",
                     "prefix states");
-    kernel<<<static_cast<unsigned>(sequences * state.key_heads * tiles), state_threads, bytes, exec.cuda_stream()>>>(a);
+    kernel<<<static_cast<unsigned>(sequences.count * state.key_heads * tiles), state_threads, bytes,
+             exec.cuda_stream()>>>(a);
     require_success(cudaGetLastError(), "launch", "prefix states");
 }
 

@@ -14,12 +14,7 @@ namespace spla::cuda
 inline detail::tensor<float const> base_rows_of(branch_work const& work, portable::attention_shape const& shape)
 {
     if (work.layout.base.tokens == 0 || work.layout.base.whole) return {};
-    std::int64_t const heads = shape.key_heads * shape.group, queries = shape.sequences.queries,
-                       width = shape.value_dim;
-    return {reinterpret_cast<float const*>(work.data + work.layout.rows),
-            {width * heads * queries, width * heads, width},
-            {shape.sequences.count, queries, heads, width},
-            {}};
+    return rows_between(shape, reinterpret_cast<float const*>(work.data + work.layout.rows));
 }
 
 /// To the call's outputs where a base is all that a residual sums, or to base_rows_of() it.
@@ -29,14 +24,14 @@ void make_base(Kokkos::Cuda const& exec, residual_arguments const& call,
                detail::list_tensor const& list, portable::attention_shape const& shape, branch_work const& work)
 {
     branch_layout const& l = work.layout;
-    exact_shape const chains = tiles_of(shape, l.base.tokens * l.base.chain);
+    exact_shape const chains = tiles_of(shape, l.base.tokens * l.base.chain, work.tables.chains);
     std::int64_t const items = static_cast<std::int64_t>(chains.most_tiles) * chains.key_heads;
     if (items <= 0) return;
     change_arguments find{chains, list, {}, work.unions, l.most_selected, l.base.whole};
     change_table& changes = find.to;
     changes.tiles = reinterpret_cast<tile_changes*>(work.data + l.changes);
     changes.blocks = reinterpret_cast<std::int32_t*>(work.data + l.blocks);
-    changes.each = tile_count(shape.sequences.queries, shape.sequences.keys, l.base.tokens);
+    changes.items = tiles_of(shape, l.base.tokens, work.tables.bases).items;
     changes.key_heads = shape.key_heads;
     changes.capacity = l.change_capacity;
     changes.tokens = l.base.tokens, changes.chain = l.base.chain;
@@ -56,6 +51,7 @@ void make_base(Kokkos::Cuda const& exec, residual_arguments const& call,
     {
         a.out = {};
         a.out.residual = {const_cast<float*>(rows.data), true, {rows.stride[0], rows.stride[1], rows.stride[2]}, {}};
+        a.out.residual.map = rows.map;
     }
     launch_base_state<FeatureMap, Width>(exec, a);
 }

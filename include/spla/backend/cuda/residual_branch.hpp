@@ -57,7 +57,7 @@ bool attend_residual(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> co
             if (work.layout.base.whole) return; // that was all
             a.base = base_rows_of(work, shape);
         }
-        a.shape.tiles = tiles_of(shape, work.layout.tile_tokens);
+        a.shape.tiles = tiles_of(shape, work.layout.tile_tokens, work.tables.tiles);
         a.features = make_tensor_map<bfloat16>(key_features, 1, block_tokens);
         a.value = make_tensor_map<bfloat16>(value, 1, block_tokens);
         if (shape.normalised)

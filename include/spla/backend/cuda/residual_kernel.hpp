@@ -33,7 +33,7 @@ struct residual_loader
     /// Two warps take tiles in turn: while one loads, the other opens the union of the next.
     __device__ void run(int warp)
     {
-        int const items = a.shape.tiles.most_tiles * a.shape.tiles.key_heads;
+        int const items = items_here(a.shape.tiles);
         int tiles = 0;
         for (int round = 0; round < rounds_of(items); ++round)
         {

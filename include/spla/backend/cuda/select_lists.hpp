@@ -19,9 +19,9 @@ struct selection_arguments
 /// Panels of an item; 0 where all lists hold everything that competes.
 inline __device__ int panels_of(selection_sizes const& s, selection_item const& item)
 {
-    int const lists = scoring_groups * s.lists_each, last = s.skipped + s.lists - 1;
+    int const lists = scoring_groups * s.lists_each, last = last_list(s, item);
     int const list = item.first_list + lists - 1 < last ? item.first_list + lists - 1 : last;
-    int const blocks = find_list(s, list).competing(s.bounds.sink_blocks); // ends never fall
+    int const blocks = find_list(s, item, list).competing(s.bounds.sink_blocks); // ends never fall
     bool const scored = s.top_k > 0 && (blocks > s.top_k || s.cuts);
     return scored ? (blocks + panel_blocks - 1) / panel_blocks : 0;
 }
@@ -42,14 +42,14 @@ public:
 
     __device__ void run()
     {
-        int const items = static_cast<int>(s_.sequences.count) * s_.items * s_.key_heads;
+        int const items = items_here(s_);
         for (int i = blockIdx.x; i < items; i += gridDim.x)
         {
             selection_item const item = find_item(s_, i);
             int const panels = panels_of(s_, item), first_list = item.first_list + party_ * s_.lists_each;
             for (int turn = 0; turn < turns(); ++turn)
             {
-                open(first_list, turn);
+                open(item, first_list, turn);
                 if (i + static_cast<int>(gridDim.x) < items) fetch_queries(find_item(s_, i + gridDim.x), turn);
             }
             for (int chunk = 0; chunk < s_.chunks; ++chunk)
@@ -80,24 +80,25 @@ private:
         return {m_.candidates + 2 * list * s_.candidates, s_.candidates, s_.top_k};
     }
 
-    __device__ void open(int first_list, int turn) const
+    __device__ void open(selection_item const& item, int first_list, int turn) const
     {
         int const at = slot(turn);
-        list_place const p = at < s_.lists_each ? find_list(s_, first_list + at) : list_place{0, 0, 0, 0};
+        list_place const p = at < s_.lists_each ? find_list(s_, item, first_list + at) : list_place{0, 0, 0, 0};
         keep(at, {rank_not_finite, 0, 0.0f, p.competing(s_.bounds.sink_blocks), p.queries * s_.group});
     }
 
     /// Brings an item's queries into the second-level cache: nothing overlaps with their loads when its turn comes.
     __device__ void fetch_queries(selection_item const& item, int turn) const
     {
-        int const at = slot(turn), first = static_cast<int>(s_.sequences.keys - s_.sequences.queries);
+        int const at = slot(turn);
         if (at >= s_.lists_each) return;
-        list_place const p = find_list(s_, item.first_list + party_ * s_.lists_each + at);
+        list_place const p = find_list(s_, item, item.first_list + party_ * s_.lists_each + at);
         int const rows = p.begin >= 0 ? p.queries * s_.group : 0;
         for (int r = lanes::lane(); r < rows; r += Lanes)
         {
-            bfloat16 const* const query = a_.query.row(item.sequence, p.scoring + r / s_.group * s_.score_every - first,
-                                                       item.head * s_.group + r % s_.group);
+            bfloat16 const* const query =
+                a_.query.row(item.sequence, p.scoring + r / s_.group * s_.score_every - item.first,
+                             item.head * s_.group + r % s_.group);
             for (int d = 0; d < s_.width; d += 64) fetch_line(query + d); // a line's numbers
         }
     }
@@ -197,7 +198,7 @@ private:
         int const at = slot(turn);
         list_progress const list = progress(at);
         bool const exists = list.rows > 0;
-        int const number = exists ? first_list + at : s_.skipped, lane = lanes::lane();
+        int const number = exists ? first_list + at : item.first_list, lane = lanes::lane();
         int const capacity = exists ? static_cast<int>(a_.list.capacity) : 0;
         std::int32_t* const to = a_.list.list(item.sequence, number, item.head);
         int length = list.blocks < s_.top_k ? list.blocks : s_.top_k;

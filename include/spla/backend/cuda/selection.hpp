@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "exact_shape.hpp"
+#include "gathered_summaries.hpp"
 #include "launch.hpp"
 #include "selection_kernel.hpp"
 #include "tensor_map.hpp"
@@ -31,26 +33,28 @@ bool fit(selection_sizes& s)
 inline selection_sizes selection_sizes_of(portable::selection_shape const& shape, int sub_blocks, int vectors)
 {
     selection_sizes s{};
-    detail::sequence const one = shape.sequences[0]; // all are alike
     s.sequences = shape.sequences;
     s.key_heads = static_cast<int>(shape.key_heads), s.group = shape.group, s.width = shape.width;
     s.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
                 static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
     s.sums_tile = shape.share.kind == sharing_kind::tile_sum;
     s.score_every = s.sums_tile ? shape.share.score_every : 1;
-    s.skipped = shape.resumes(one);
-    s.lists = static_cast<int>(shape.lists(one)) - s.skipped;
+    s.resumes = shape.share.kind == sharing_kind::first_query;
     int const queries = s.sums_tile ? static_cast<int>(ceil_divide(s.bounds.tile, s.score_every)) : 1;
     s.rows_per_list = queries * s.group;
     s.lists_each = std::clamp(score_rows_each / s.rows_per_list, 1, most_lists_each);
     s.chunks = static_cast<int>(ceil_divide(s.rows_per_list, score_rows_each));
-    s.items = static_cast<int>(ceil_divide(s.lists, scoring_groups * s.lists_each));
     s.top_k = shape.top_k, s.top_p = shape.top_p, s.cuts = shape.top_p < 1.0;
     s.sub_blocks = sub_blocks, s.kept = shape.kept, s.vectors_of_block = sub_blocks * vectors;
     s.scale = static_cast<float>(shape.scale * 1.4426950408889634); // exp2 in place of exp
     s.half_square = static_cast<float>(shape.scale * shape.scale / 2);
     s.others = static_cast<float>(s.bounds.block / sub_blocks - s.kept);
     s.most_blocks = static_cast<int>(ceil_divide(shape.most_blocks, panel_blocks) * panel_blocks);
+    if (shape.sequences.offsets) return s;       // whoever counts their items knows them
+    detail::sequence const one = s.sequences[0]; // all are alike
+    std::int64_t const lists = shape.lists(one) - (shape.resumes(one) ? 1 : 0);
+    s.items = {s.sequences.count, ceil_divide(lists, lists_of_item(s))};
+    s.most_items = static_cast<int>(s.sequences.count * s.items.each);
     return s;
 }
 
@@ -58,8 +62,8 @@ template <class Metric, int Width, bool Single>
 void launch_selection(Kokkos::Cuda const& exec, selection_arguments const& a)
 {
     launch_blocks("selection", exec, selection_kernel<Metric, Width, Single>,
-                  a.sizes.sequences.count * a.sizes.items * a.sizes.key_heads, selection_memory<Width>::bytes(a.sizes),
-                  a, selection_threads);
+                  static_cast<std::int64_t>(a.sizes.most_items) * a.sizes.key_heads,
+                  selection_memory<Width>::bytes(a.sizes), a, selection_threads);
 }
 template <class Metric, int Width>
 void launch_selection_of_width(Kokkos::Cuda const& exec, selection_arguments const& a)
@@ -70,23 +74,41 @@ void launch_selection_of_width(Kokkos::Cuda const& exec, selection_arguments con
         launch_selection<Metric, Width, false>(exec, a);
 }
 
+/// What a selection needs beside its call. items: of sequences of variable lengths. gathered: room for summaries that
+/// must be gathered first, and those sequences' tokens.
+struct selection_work
+{
+    detail::item_table items;
+    std::int64_t most_items = 0;
+    gathered_summaries gathered;
+};
+
 /// Lists of a call that why_no_selection() has nothing against. False, and nothing done, where queries cannot be read
 /// by 16 bytes.
 template <class Metric>
 bool select(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& query,
             detail::summary_tensor const& summary, portable::selection_shape const& shape,
-            detail::list_tensor const& list)
+            detail::list_tensor const& list, selection_work const& work = {})
 {
     if (!can_map(query) || !runs_here(exec)) return false;
     selection_arguments a{};
     a.sizes = selection_sizes_of(shape, summary.sub_blocks, summary.vectors);
-    if (a.sizes.lists <= 0) return true;
-    a.query = query, a.list = list;
     std::int64_t const heads = summary.key_heads * a.sizes.vectors_of_block, width = summary.head_dim;
-    detail::tensor<bfloat16 const> const vectors{summary.row<bfloat16 const>(0),
-                                                 {summary.blocks * heads * width, heads * width, width},
-                                                 {shape.sequences.count, summary.blocks, heads, width},
-                                                 {}};
+    detail::tensor<bfloat16 const> vectors{summary.row<bfloat16 const>(0),
+                                           {summary.blocks * heads * width, heads * width, width},
+                                           {shape.sequences.count, summary.blocks, heads, width},
+                                           {}};
+    if (shape.sequences.offsets) a.sizes.items = work.items, a.sizes.most_items = static_cast<int>(work.most_items);
+    if (a.sizes.most_items <= 0) return true;
+    if (work.gathered.vectors)
+    {
+        a.sizes.gathered = true, a.sizes.tokens = work.gathered.tokens;
+        a.sizes.scales = work.gathered.scales, a.sizes.scale_stride = work.gathered.blocks;
+        gather_summaries(exec, summary, work.gathered, block_tokens);
+        vectors.data = work.gathered.vectors;
+        vectors.extent[0] = 1, vectors.extent[1] = work.gathered.blocks;
+    }
+    a.query = query, a.list = list;
     a.summary = make_tensor_map<bfloat16>(vectors, 1, panel_blocks);
     if (shape.width <= 64)
     {

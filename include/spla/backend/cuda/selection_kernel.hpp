@@ -16,14 +16,14 @@ __device__ void load_summaries(selection_arguments const& a, selection_places<Wi
 {
     using memory = selection_memory<Width>;
     selection_sizes const& s = a.sizes;
-    int const items = static_cast<int>(s.sequences.count) * s.items * s.key_heads;
-    int const vectors = s.vectors_of_block;
+    int const items = items_here(s), vectors = s.vectors_of_block;
     int place = 0;
     std::uint32_t parity = 1; // a place is free before its first use
     for (int i = blockIdx.x; i < items; i += gridDim.x)
     {
         selection_item const item = find_item(s, i);
         int const panels = panels_of(s, item);
+        summary_place const from = find_summaries(s, item);
         for (int pass = 0; pass < 2 * s.chunks; ++pass)
             for (int panel = panels - 1; panel >= 0; --panel)
                 for (int v = 0; v < vectors; ++v)
@@ -34,7 +34,7 @@ __device__ void load_summaries(selection_arguments const& a, selection_places<Wi
 #pragma unroll
                     for (int p = 0; p < memory::panels; ++p)
                         copy_box(a.summary, full, m.vector[place][p], p * 64, item.head * vectors + v,
-                                 s.bounds.sink_blocks + panel * panel_blocks, item.sequence);
+                                 from.first + s.bounds.sink_blocks + panel * panel_blocks, from.row);
                     if (++place == s.places) place = 0, parity ^= 1;
                 }
     }
@@ -53,7 +53,7 @@ public:
     __device__ void run()
     {
         rows_.open_turns();
-        int const items = static_cast<int>(s_.sequences.count) * s_.items * s_.key_heads;
+        int const items = items_here(s_);
         for (int i = blockIdx.x; i < items; i += gridDim.x)
         {
             selection_item const item = find_item(s_, i);
@@ -78,7 +78,6 @@ private:
     {
         bfloat16 const* query[2];
         int blocks[2];
-        int const first = static_cast<int>(s_.sequences.keys - s_.sequences.queries);
         int const first_list = item.first_list + party_ * s_.lists_each;
 #pragma unroll
         for (int i = 0; i < 2; ++i)
@@ -86,11 +85,12 @@ private:
             int const row = rows_.row(i), slot = slot_of(row);
             int const of_list = s_.chunks > 1 ? chunk * score_rows_each + row : row - slot * s_.rows_per_list;
             int const q = of_list / s_.group;
-            list_place const p = slot < s_.lists_each ? find_list(s_, first_list + slot) : list_place{0, 0, 0, 0};
+            list_place const p = slot < s_.lists_each ? find_list(s_, item, first_list + slot) : list_place{0, 0, 0, 0};
             bool const scores = q < p.queries && p.begin >= 0;
             int const position = p.scoring + q * s_.score_every;
-            query[i] = scores ? a_.query.row(item.sequence, position - first, item.head * s_.group + of_list % s_.group)
-                              : nullptr;
+            query[i] =
+                scores ? a_.query.row(item.sequence, position - item.first, item.head * s_.group + of_list % s_.group)
+                       : nullptr;
             blocks[i] = scores ? p.competing(s_.bounds.sink_blocks) : 0;
             exchanged_[i] = exchanged_columns(s_, slot);
         }

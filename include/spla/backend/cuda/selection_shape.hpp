@@ -26,13 +26,17 @@ struct selection_sizes
     int key_heads, group, width;
     basic_window<int> bounds;
     bool sums_tile; ///< tile_sum: all queries of a tile, every n-th of them, make its list
+    bool resumes;   ///< the list of a tile under way is not made here
     int score_every;
-    int skipped;       ///< first lists of each sequence that are not made here
-    int lists;         ///< of each sequence, the skipped ones not counted
-    int rows_per_list; ///< at most
-    int lists_each;    ///< of a warpgroup
-    int chunks;        ///< of a list
-    int items;         ///< of a sequence and head
+    int rows_per_list;         ///< at most
+    int lists_each;            ///< of a warpgroup
+    int chunks;                ///< of a list
+    detail::item_table items;  ///< of each sequence, of one head
+    int most_items;            ///< of all sequences together; of a fixed batch there are so many
+    bool gathered;             ///< summaries of all sequences lie in one row
+    detail::item_table tokens; ///< then: those of each sequence, in whole blocks
+    float const* scales;       ///< and where they are not null, sums of a vector are multiplied by its scale
+    std::int64_t scale_stride; ///< from vector to vector; [key head, sub-block, vector, block]
     int top_k;
     double top_p;
     bool cuts; ///< top_p does
@@ -44,6 +48,12 @@ struct selection_sizes
     int candidates;    ///< places of them, of a list: an odd number of times 8
     int most_blocks;   ///< most competing blocks, in whole panels
 };
+
+/// Lists that a block of threads makes at a time.
+inline int lists_of_item(selection_sizes const& s)
+{
+    return scoring_groups * s.lists_each;
+}
 
 /// A list: who scores for it, and what competes.
 struct list_place
@@ -59,28 +69,70 @@ struct list_place
 struct selection_item
 {
     int sequence, head;
-    int first_list; ///< counted from the sequence's first tile
+    int first, keys; ///< positions of the sequence's first query, and behind its last key
+    int first_list;  ///< counted from the sequence's first tile
 };
 
+inline __device__ int items_here(selection_sizes const& s)
+{
+    return (s.items.first ? s.items.first[s.items.sequences] : s.most_items) * s.key_heads;
+}
+
+/// First lists of a sequence that are not made here.
+inline __device__ int skipped_lists(selection_sizes const& s, int first)
+{
+    return s.resumes && first > 0 && first % s.bounds.tile != 0 ? 1 : 0;
+}
+
+/// item: less than items_here().
 inline __device__ selection_item find_item(selection_sizes const& s, int item)
 {
     // The longest first, head after head: those at work at one time share summaries in the second-level cache.
-    int const all = static_cast<int>(s.sequences.count) * s.items;
-    int const number = all - 1 - item % all;
-    return {number / s.items, item / all, s.skipped + number % s.items * scoring_groups * s.lists_each};
+    int const all = items_here(s) / s.key_heads, number = all - 1 - item % all;
+    selection_item found;
+    int of_sequence;
+    if (s.items.first)
+    {
+        auto const place = s.items.find(number);
+        found.sequence = static_cast<int>(place.sequence), of_sequence = static_cast<int>(place.item);
+    }
+    else
+        found.sequence = number / static_cast<int>(s.items.each), of_sequence = number % static_cast<int>(s.items.each);
+    found.head = item / all;
+    detail::sequence const of = s.sequences[found.sequence];
+    found.keys = static_cast<int>(of.keys), found.first = found.keys - static_cast<int>(of.queries);
+    found.first_list = skipped_lists(s, found.first) + of_sequence * scoring_groups * s.lists_each;
+    return found;
 }
 
-inline __device__ list_place find_list(selection_sizes const& s, int list)
+/// Row and first block of a sequence's summaries.
+struct summary_place
 {
-    int const keys = static_cast<int>(s.sequences.keys), first = keys - static_cast<int>(s.sequences.queries);
+    int row, first;
+};
+inline __device__ summary_place find_summaries(selection_sizes const& s, selection_item const& item)
+{
+    if (!s.gathered) return {item.sequence, 0};
+    return {0, static_cast<int>(s.tokens.begin(item.sequence)) / s.bounds.block};
+}
+
+/// Number of a sequence's last list.
+inline __device__ int last_list(selection_sizes const& s, selection_item const& item)
+{
+    return floor_divide(item.keys - 1, s.bounds.tile) - floor_divide(item.first, s.bounds.tile);
+}
+
+inline __device__ list_place find_list(selection_sizes const& s, selection_item const& item, int list)
+{
     list_place p{0, 0, 0, 0};
-    if (list >= s.skipped + s.lists) return p;
+    if (list > last_list(s, item)) return p;
+    int const first = item.first;
     int const start = (floor_divide(first, s.bounds.tile) + list) * s.bounds.tile;
     p.begin = p.scoring = start > first ? start : first;
     p.end = s.bounds.competing(p.begin).end;
     p.queries = 1;
     if (!s.sums_tile || p.begin < 0) return p;
-    int const end = start + s.bounds.tile < keys ? start + s.bounds.tile : keys;
+    int const end = start + s.bounds.tile < item.keys ? start + s.bounds.tile : item.keys;
     p.scoring = start + (p.begin - start + s.score_every - 1) / s.score_every * s.score_every;
     if (p.scoring >= end)
         p.scoring = p.begin;

@@ -14,10 +14,11 @@ inline constexpr int state_tile = panel_width; ///< features, or value columns, 
 struct state_arguments
 {
     CUtensorMap features, value;
-    detail::token_map value_map;
+    detail::token_map features_map, value_map;
+    detail::sequence_table sequences;
     portable::linear_tensor<float> state;
-    std::int64_t first_block;
-    int blocks, width;
+    int first_token; ///< of the features
+    int width;
     int padded_width, halves;
     int column_tiles;
 };
@@ -28,9 +29,12 @@ struct state_slice
     int sequence, head;
     int feature; ///< first of the tensor of features
     int column;
-    std::int64_t running, prefix; ///< numbers of its matrices; prefix states of a head are key_heads apart
-    std::int64_t first;           ///< feature of the state
-    int rows;                     ///< features that exist; those behind are padding
+    std::int64_t first_block;      ///< that enters
+    int blocks;                    ///< that enter
+    std::int64_t started, running; ///< numbers of its running state before (negative: zeros) and after them
+    std::int64_t prefix;           ///< of its first prefix state; those of a head are key_heads apart
+    std::int64_t first;            ///< feature of the state
+    int rows;                      ///< features that exist; those behind are padding
 
     __device__ explicit state_slice(state_arguments const& a)
     {
@@ -43,12 +47,30 @@ struct state_slice
         int const heads = static_cast<int>(a.state.key_heads);
         head = n % heads;
         sequence = n / heads;
-        detail::sequence const s{sequence, 0, 0};
-        running = a.state.running_number(s, 0) + head;
-        prefix = a.state.prefix_number(s, 0) + head;
+        portable::linear_tensor<float> const& state = a.state;
+        detail::sequence const s = a.sequences[sequence];
+        std::int64_t const end = state.end_after(s);
+        first_block = state.end_before(s);
+        // Variable lengths: a sequence without queries is passed over, whatever it names as its slot.
+        blocks = state.of_slots && s.queries <= 0 ? 0 : static_cast<int>(end - first_block);
+        if (blocks == 0) return;
+        bool const empty = state.of_slots && first_block == state.bounds.sink_blocks;
+        started = empty ? -1 : state.running_number(s, first_block) + head;
+        running = state.running_number(s, end) + head;
+        prefix = state.prefix_number(s, 0) + head;
         int const dim = feature % a.padded_width;
         first = feature / a.padded_width * a.width + dim;
         rows = a.width - dim;
+    }
+    /// Number of the running state that a slot keeps of the blocks before the n-th, for a sequence that may go back
+    /// there; negative where it keeps none.
+    __device__ std::int64_t kept(state_arguments const& a, int n) const
+    {
+        portable::linear_tensor<float> const& state = a.state;
+        if (!state.of_slots || n == 0) return -1;
+        std::int64_t const left = blocks - n;
+        if (left > (state.kept - 1) * state.step || left % state.step != 0) return -1;
+        return state.running_number(a.sequences[sequence], first_block + n) + head;
     }
 };
 
@@ -81,15 +103,19 @@ __device__ void columns_by_columns(float (&d)[32], std::uint64_t a, std::uint64_
 /// One thread commands the copy engine.
 __device__ inline void load_state_blocks(state_arguments const& a, state_memory& m, state_slice const& s)
 {
-    for (int n = 0; n < a.blocks; ++n)
+    auto const load = [&](CUtensorMap const& map, detail::token_map const& map_of, int first, int n, void* to,
+                          int column) {
+        auto const at = map_of(s.sequence, (s.first_block + n) * block_tokens - first);
+        copy_box(map, m.full[n % state_memory::stages], to, column, s.head, static_cast<int>(at.token),
+                 static_cast<int>(at.batch));
+    };
+    for (int n = 0; n < s.blocks; ++n)
     {
         int const place = n % state_memory::stages;
         m.free[place].wait(free_parity(n, state_memory::stages));
         m.full[place].arrive_expecting(sizeof(m.feature[0]) + sizeof(m.value[0]));
-        copy_box(a.features, m.full[place], m.feature[place], s.feature, s.head, n * block_tokens, s.sequence);
-        auto const at = a.value_map(s.sequence, (a.first_block + n) * block_tokens);
-        copy_box(a.value, m.full[place], m.value[place], s.column, s.head, static_cast<int>(at.token),
-                 static_cast<int>(at.batch));
+        load(a.features, a.features_map, a.first_token, n, m.feature[place], s.feature);
+        load(a.value, a.value_map, 0, n, m.value[place], s.column);
     }
 }
 
@@ -118,14 +144,15 @@ __device__ inline void carry_state(state_arguments const& a, state_memory& m, st
                     visit(*reinterpret_cast<float2*>(matrix + first + i * 8 * state.leading + 8 * j), 4 * j + 2 * i);
     };
     float sum[32] = {};
-    each_pair(state.running + s.running * numbers, [&](float2 const& from, int i) {
-        sum[i] = from.x;
-        sum[i + 1] = from.y;
-    });
+    if (s.started >= 0)
+        each_pair(state.running + s.started * numbers, [&](float2 const& from, int i) {
+            sum[i] = from.x;
+            sum[i + 1] = from.y;
+        });
     auto const store = [&](float* matrix) {
         each_pair(matrix, [&](float2& to, int i) { store_pair(&to, sum[i], sum[i + 1]); });
     };
-    for (int n = 0; n < a.blocks; ++n)
+    for (int n = 0; n < s.blocks; ++n)
     {
         int const place = n % state_memory::stages;
         float block[32];
@@ -139,6 +166,7 @@ __device__ inline void carry_state(state_arguments const& a, state_memory& m, st
         close_products();
         __syncwarp(); // products first: stores wait in their queue meanwhile
         store(state.prefix + (s.prefix + n * state.key_heads) * numbers);
+        if (std::int64_t const kept = s.kept(a, n); kept >= 0) store(state.running + kept * numbers);
         wait_products<0>();
         pin(block);
         let_go(m.free[place]);
@@ -155,9 +183,15 @@ __device__ inline void carry_normaliser(state_arguments const& a, state_memory& 
     int const lane = threadIdx.x % 32;
     bool const here = 2 * lane < s.rows; // widths are even
     std::int64_t const first = s.first + 2 * lane;
-    float* const running = state.running_normaliser + s.running * state.features + first;
-    float sum[2] = {here ? running[0] : 0.0f, here ? running[1] : 0.0f};
-    for (int n = 0; n < a.blocks; ++n)
+    auto const running = [&](std::int64_t number) {
+        return state.running_normaliser + number * state.features + first;
+    };
+    float sum[2] = {0.0f, 0.0f};
+    auto const store = [&](float* to) {
+        if (here) to[0] = sum[0], to[1] = sum[1];
+    };
+    if (here && s.started >= 0) sum[0] = running(s.started)[0], sum[1] = running(s.started)[1];
+    for (int n = 0; n < s.blocks; ++n)
     {
         int const place = n % state_memory::stages;
         m.full[place].wait(phase_parity(n, state_memory::stages));
@@ -171,11 +205,11 @@ __device__ inline void carry_normaliser(state_arguments const& a, state_memory& 
             block[1] += __uint_as_float(two & 0xffff0000u);
         }
         let_go(m.free[place]);
-        float* const to = state.prefix_normaliser + (s.prefix + n * state.key_heads) * state.features + first;
-        if (here) to[0] = sum[0], to[1] = sum[1];
+        store(state.prefix_normaliser + (s.prefix + n * state.key_heads) * state.features + first);
+        if (std::int64_t const kept = s.kept(a, n); kept >= 0) store(running(kept));
         sum[0] += block[0], sum[1] += block[1];
     }
-    if (here) running[0] = sum[0], running[1] = sum[1];
+    store(running(s.running));
 }
 
 } // namespace spla::cuda

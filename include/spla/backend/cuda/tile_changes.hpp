@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <cstdint>
+#include "../../algorithm/sequence_table.hpp"
 
 /// A tile's base: the competing blocks that all its rows' residuals sum, and how they differ from those of the tile
 /// before (spec section 4). Neighbouring tiles select much of the same, so D = sum of phi(K_b)^T V_b over a base is
@@ -23,9 +23,9 @@ struct tile_changes
 /// first tile of a chain restarts.
 struct change_table
 {
-    tile_changes* tiles;  ///< [sequence, tile, key_head]
-    std::int32_t* blocks; ///< [sequence, tile, key_head, capacity]: those removed, ascending, then those added
-    std::int64_t each;    ///< tiles of a sequence of a fixed batch
+    tile_changes* tiles;      ///< [sequence, tile, key_head]
+    std::int32_t* blocks;     ///< [sequence, tile, key_head, capacity]: those removed, ascending, then those added
+    detail::item_table items; ///< tiles
     std::int64_t key_heads;
     std::int64_t capacity;
     int tokens; ///< of a tile
@@ -33,7 +33,7 @@ struct change_table
 
     __device__ std::int64_t number(int sequence, int tile, int head) const
     {
-        return (sequence * each + tile) * key_heads + head;
+        return (items.begin(sequence) + tile) * key_heads + head;
     }
 };
 

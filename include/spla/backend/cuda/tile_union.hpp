@@ -25,7 +25,6 @@ struct union_table
 {
     union_note* notes = nullptr;      ///< [sequence, tile, key_head]
     std::uint32_t* entries = nullptr; ///< [sequence, tile, key_head, 1 + words, capacity]: blocks, then bits as above
-    std::int64_t each = 0;            ///< tiles of a sequence of a fixed batch
     std::int64_t key_heads = 0;
     int capacity = 0, words = 1;
     int all_compete = 0; ///< blocks that compete and that no token visits are entries too
@@ -35,7 +34,7 @@ struct union_table
     __device__ std::int64_t number(exact_shape const& tiles, tile_place const& t) const
     {
         int const tile = floor_divide(t.first, tiles.tokens) - floor_divide(t.first_position, tiles.tokens);
-        return (t.sequence * each + tile) * key_heads + t.head;
+        return (tiles.items.begin(t.sequence) + tile) * key_heads + t.head;
     }
     __device__ std::uint32_t* of(std::int64_t number) const { return entries + number * capacity * (1 + words); }
 };

@@ -216,7 +216,7 @@ __global__ __launch_bounds__(32 * union_warps, 6) void union_kernel(__grid_const
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     __shared__ std::uint32_t bits[union_warps][union_words];
     int const warp = threadIdx.x / 32, item = static_cast<int>(blockIdx.x) * union_warps + warp;
-    if (item >= a.tiles.most_tiles * a.tiles.key_heads) return;
+    if (item >= items_here(a.tiles)) return;
     tile_place const t = find_tile(a.tiles, item);
     if (!t.exists) return;
     if (a.to.words == 1)

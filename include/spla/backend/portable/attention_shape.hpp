@@ -166,4 +166,18 @@ KOKKOS_INLINE_FUNCTION T residual_factor(bool normalised, T denominator, T magni
     return Kokkos::abs(denominator) > bound ? T(1) / denominator : T(0);
 }
 
+/// Rows [query, head, value_dim] of all sequences as they wait between a call's kernels, from `first` on: those of
+/// variable lengths lie as the queries do.
+template <class T>
+detail::tensor<T> rows_between(attention_shape const& shape, T* first)
+{
+    detail::sequence_table const& s = shape.sequences;
+    std::int64_t const heads = shape.key_heads * shape.group, width = shape.value_dim;
+    std::int64_t const queries = s.offsets ? s.tokens : s.queries;
+    detail::tensor<T> rows{
+        first, {width * heads * queries, width * heads, width}, {s.offsets ? 1 : s.count, queries, heads, width}, {}};
+    if (s.offsets) rows.map = detail::token_map::packed(s.offsets), rows.stride[0] = 0;
+    return rows;
+}
+
 } // namespace spla::portable

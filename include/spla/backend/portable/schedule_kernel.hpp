@@ -7,6 +7,15 @@
 namespace spla::portable
 {
 
+/// Sequences with many new tokens may have kernels of their own, which want to know where their work begins.
+struct tuned_work
+{
+    std::int64_t context_tokens = 0; ///< room for so many tokens of such sequences, in whole blocks: those that fit
+    int tile_tokens = 0;             ///< of a tile; 0: there are no such kernels
+    int base_tokens = 0, chain_tokens = 0; ///< other tiles, or 0
+    int lists_per_item = 0;                ///< of their selection; 0: they have none
+};
+
 /// How a step's work is laid out over work items: running counts over the sequences, made where the work runs, from the
 /// lengths that stand there then.
 struct schedule
@@ -19,7 +28,13 @@ struct schedule
         completed, ///< blocks that become complete
         entering,  ///< blocks that enter the linear state: where the prefix states of a sequence begin
         decoded,   ///< tokens that are decoded: where the unmerged rows of a sequence begin
-        falls,     ///< offsets that fall
+        tuned,     ///< sequences that have kernels of their own, and their work (see tuned_work)
+        tuned_tiles,
+        tuned_bases,
+        tuned_chains,
+        tuned_choices,
+        context, ///< tokens of their blocks that may be in a linear state
+        falls,   ///< offsets that fall
         parts
     };
     std::int32_t* counts = nullptr; ///< [parts][sequences + 1]
@@ -52,17 +67,43 @@ struct schedule_kernel
     attention_shape attention;
     selection_shape selection;
     int lists_per_item;
+    tuned_work tuned;
 
-    KOKKOS_FUNCTION std::int64_t count(detail::sequence const& s, int which) const
+    KOKKOS_FUNCTION bool may_be_tuned(detail::sequence const& s) const
+    {
+        return tuned.tile_tokens > 0 && s.queries > 0 && !attention.decodes(s);
+    }
+    KOKKOS_FUNCTION std::int64_t context_of(detail::sequence const& s) const
+    {
+        return may_be_tuned(s) ? end_after(attention.bounds, s) * attention.bounds.block : 0;
+    }
+    KOKKOS_FUNCTION static std::int64_t tiles_of(detail::sequence const& s, int tokens)
+    {
+        return tokens > 0 ? tile_count(s.queries, s.keys, tokens) : 0;
+    }
+    KOKKOS_FUNCTION std::int64_t count(detail::sequence const& s, int which, bool is_tuned) const
     {
         window const& bounds = attention.bounds;
         if (s.queries <= 0) return 0;
+        std::int64_t const choices = selection.lists(s) - (selection.resumes(s) ? 1 : 0);
         switch (which)
         {
         case schedule::tiles:
-            return attention.tiles(s) * attention.runs_of(s);
+            return is_tuned ? 0 : attention.tiles(s) * attention.runs_of(s);
         case schedule::choices:
-            return ceil_divide(selection.lists(s) - (selection.resumes(s) ? 1 : 0), lists_per_item);
+            return is_tuned && tuned.lists_per_item > 0 ? 0 : ceil_divide(choices, lists_per_item);
+        case schedule::tuned:
+            return is_tuned;
+        case schedule::tuned_tiles:
+            return is_tuned ? tiles_of(s, tuned.tile_tokens) : 0;
+        case schedule::tuned_bases:
+            return is_tuned ? tiles_of(s, tuned.base_tokens) : 0;
+        case schedule::tuned_chains:
+            return is_tuned ? tiles_of(s, tuned.chain_tokens) : 0;
+        case schedule::tuned_choices:
+            return is_tuned && tuned.lists_per_item > 0 ? ceil_divide(choices, tuned.lists_per_item) : 0;
+        case schedule::context:
+            return is_tuned ? context_of(s) : 0;
         case schedule::lists:
             return selection.lists(s);
         case schedule::completed:
@@ -85,10 +126,20 @@ struct schedule_kernel
         sum(team, schedule::falls, schedule::parts);
         team.team_barrier();
         detail::sequence_table const sequences = made.trusted(attention.sequences);
+        // Those whose context fits, in the order of the batch; a longer one counts as one block too many.
+        std::int64_t const block = attention.bounds.block, room = tuned.context_tokens / block;
+        std::int32_t* const context = made.first(schedule::context);
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n), [&](int b) {
+            context[b + 1] = static_cast<std::int32_t>(Kokkos::min(context_of(sequences[b]) / block, room + 1));
+        });
+        team.team_barrier();
+        sum(team, schedule::context, schedule::falls);
+        team.team_barrier();
         Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n), [&](int b) {
             detail::sequence const s = sequences[b];
+            bool const is_tuned = may_be_tuned(s) && context[b + 1] <= room;
             for (int which = 0; which < schedule::falls; ++which)
-                made.first(which)[b + 1] = static_cast<std::int32_t>(count(s, which));
+                made.first(which)[b + 1] = static_cast<std::int32_t>(count(s, which, is_tuned));
         });
         team.team_barrier();
         sum(team, 0, schedule::falls);

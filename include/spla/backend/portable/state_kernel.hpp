@@ -135,6 +135,7 @@ struct block_state_kernel
         auto const place = items.find(item / state.key_heads);
         if (place.sequence >= sequences.count) return;
         detail::sequence const s = sequences[place.sequence];
+        if (state.of_slots && s.queries <= 0) return; // others see to it
         std::int64_t const token = (state.end_before(s) + place.item) * block;
         memory const m = carve(team_base(team, scratch_bytes));
         int const leading = block_leading();
