@@ -33,7 +33,7 @@ public:
             base_rows const& finished = m_.note[(n - memory::lag) % memory::notes];
             if (!finished.exists) return;
             finish(finished);
-            let_go(m_.note_free[(n - memory::lag) % memory::notes]);
+            m_.note_free[(n - memory::lag) % memory::notes].arrive();
         }
     }
 
@@ -79,7 +79,7 @@ private:
             features::template store<panel_bytes>(x, to + (features::halves - 1) * memory::panels * panel_bytes);
         }
         fence_shared_writes();
-        let_go(m_.features_full[n % memory::places]);
+        m_.features_full[n % memory::places].arrive();
     }
     __device__ void fetch(base_rows const& note, int row, int width, row_words& fetched) const
     {
@@ -111,7 +111,7 @@ private:
             products = shared_address(m_.products(n));
         }
         output.store(products, warps);
-        if (note.works) let_go(m_.products_read[n % memory::places]);
+        if (note.works) m_.products_read[n % memory::places].arrive();
     }
 
     static constexpr int panel_bytes = memory::rows_at_once * panel_width * 2;

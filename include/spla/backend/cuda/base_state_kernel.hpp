@@ -217,7 +217,7 @@ __device__ void multiply_bases(base_state_arguments const& a, base_state_memory<
         base_rows const& note = m.note[place];
         if (!note.exists) return;
         if (note.works) rows.process(note);
-        let_go(m.note_free[place]);
+        m.note_free[place].arrive();
     }
 }
 
@@ -228,15 +228,17 @@ __global__ __launch_bounds__(base_threads, 1) void base_state_kernel(__grid_cons
     using memory = base_state_memory<feature_halves<FeatureMap>, Width>;
     extern __shared__ unsigned char raw[];
     memory& m = *reinterpret_cast<memory*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
+    // Ordinary reads and writes change hands by barriers that every thread arrives at: what racecheck can follow.
+    constexpr int helping_threads = memory::helping_warps * 32;
     if (threadIdx.x == 0)
     {
         for (int i = 0; i < memory::notes; ++i)
-            m.note_full[i].init(1), m.note_free[i].init(meeting_warps + memory::helping_warps);
+            m.note_full[i].init(1), m.note_free[i].init(meeting_threads + helping_threads);
         for (int i = 0; i < memory::stages; ++i) m.full[i].init(1), m.free[i].init(meeting_warps);
         for (int i = 0; i < memory::places; ++i)
         {
-            m.features_full[i].init(memory::helping_warps), m.features_read[i].init(meeting_warps);
-            m.products_full[i].init(meeting_warps), m.products_read[i].init(memory::helping_warps);
+            m.features_full[i].init(helping_threads), m.features_read[i].init(meeting_warps);
+            m.products_full[i].init(meeting_threads), m.products_read[i].init(helping_threads);
         }
         fence_barrier_init();
     }

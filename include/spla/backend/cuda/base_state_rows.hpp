@@ -138,7 +138,7 @@ private:
         let_go(m_.features_read[place]);
         if (n > 0) m_.features_read[(n - 1) % memory::places].wait(phase_parity(n - 1, memory::places));
         store(products, m_.products(n));
-        let_go(m_.products_full[place]);
+        m_.products_full[place].arrive();
     }
     /// Accumulators as a first operand, or what that loses of them. Registers of an operand under way may not even be
     /// read: the rest is made of the numbers again, which stay as they are, but not as far as the compiler knows, who
