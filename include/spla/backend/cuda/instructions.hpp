@@ -60,7 +60,7 @@ inline __device__ void let_go(barrier& free)
 /// Parity of the phase in which the n-th use of a ring of places is announced.
 inline __device__ std::uint32_t phase_parity(int n, int places)
 {
-    return n / places & 1;
+    return static_cast<std::uint32_t>(n) / static_cast<std::uint32_t>(places) & 1; // n is never negative
 }
 /// And of that in which the n-th use finds its place free: the first finds it so.
 inline __device__ std::uint32_t free_parity(int n, int places)
@@ -89,7 +89,26 @@ __device__ inline void copy_box(CUtensorMap const& map, barrier& done, void* to,
                  : "memory");
 }
 
-/// The same into the second-level cache alone.
+/// Copies shared memory to one box of a tensor of rank 4, all but what lies outside the tensor.
+__device__ inline void store_box(CUtensorMap const& map, void const* from, int c0, int c1, int c2, int c3)
+{
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(&map),
+                 "r"(shared_address(from)), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+                 : "memory");
+}
+/// This thread's stores since the last call are a group.
+__device__ inline void close_stores()
+{
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+/// Waits until at most N groups of this thread's stores have shared memory to read.
+template <int N>
+__device__ void wait_stores()
+{
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(N) : "memory");
+}
+
+/// A box of a tensor (copy_box) into the second-level cache alone.
 __device__ inline void fetch_box(CUtensorMap const& map, int c0, int c1, int c2, int c3)
 {
     asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];" ::"l"(&map), "r"(c0),

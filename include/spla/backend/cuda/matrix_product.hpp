@@ -17,12 +17,14 @@ namespace spla::cuda
 {
 
 /// Descriptor of an operand that starts at a shared address. Bytes between: groups of 8 rows; panels (where the product
-/// runs along the rows).
-inline __device__ std::uint64_t panel_descriptor(std::uint32_t address, std::uint32_t between_groups,
-                                                 std::uint32_t between_panels)
+/// runs along the rows). Swizzle: 128 bytes, or 64 where rows are no longer.
+template <int Swizzle = 128>
+__device__ std::uint64_t panel_descriptor(std::uint32_t address, std::uint32_t between_groups,
+                                          std::uint32_t between_panels)
 {
-    std::uint64_t const swizzle_128 = std::uint64_t{1} << 62;
-    return swizzle_128 | (address & 0x3ffffu) >> 4 | std::uint64_t{between_panels >> 4} << 16 |
+    static_assert(Swizzle == 128 || Swizzle == 64);
+    std::uint64_t const swizzle = std::uint64_t{Swizzle == 128 ? 1 : 2} << 62;
+    return swizzle | (address & 0x3ffffu) >> 4 | std::uint64_t{between_panels >> 4} << 16 |
            std::uint64_t{between_groups >> 4} << 32;
 }
 
@@ -103,12 +105,14 @@ struct product;
         "+f"(d[i + 7])
 #define SPLA_ACCUMULATORS_AT_32(i)                                                                                     \
     SPLA_ACCUMULATORS_8(i), SPLA_ACCUMULATORS_8(i + 8), SPLA_ACCUMULATORS_8(i + 16), SPLA_ACCUMULATORS_8(i + 24)
+#define SPLA_ACCUMULATORS_16 SPLA_ACCUMULATORS_8(0), SPLA_ACCUMULATORS_8(8)
 #define SPLA_ACCUMULATORS_32 SPLA_ACCUMULATORS_AT_32(0)
 #define SPLA_ACCUMULATORS_64 SPLA_ACCUMULATORS_32, SPLA_ACCUMULATORS_AT_32(32)
 #define SPLA_ACCUMULATORS_128 SPLA_ACCUMULATORS_64, SPLA_ACCUMULATORS_AT_32(64), SPLA_ACCUMULATORS_AT_32(96)
+#define SPLA_NUMBERS_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define SPLA_NUMBERS_32                                                                                                \
-    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                           \
-    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+    SPLA_NUMBERS_16 ", "                                                                                               \
+                    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define SPLA_NUMBERS_64                                                                                                \
     SPLA_NUMBERS_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "               \
                     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
@@ -164,30 +168,33 @@ SPLA_PRODUCT(float16, "f16", 256, 128, 128, 129, 130, 131, 132, 133)
 template <int N>
 struct column_product;
 
-#define SPLA_COLUMN_PRODUCT(columns, count, r0, r1, r2)                                                                \
+#define SPLA_COLUMN_PRODUCT(columns, count, r0, r1, r2, r3)                                                            \
     template <>                                                                                                        \
     struct column_product<columns>                                                                                     \
     {                                                                                                                  \
         static constexpr int registers = count;                                                                        \
-        /** d += A^T B, or with Sign -1 d -= A^T B: A and B in panels whose rows are the product's direction. */       \
-        template <int Sign = 1>                                                                                        \
+        /** d += Sign A^T B: A and B in panels whose rows are the product's direction. First: to zeros instead. */     \
+        template <int Sign = 1, bool First = false>                                                                    \
         __device__ static void add(float (&d)[count], std::uint64_t a, std::uint64_t b)                                \
         {                                                                                                              \
             asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 "                             \
-                         "{" SPLA_NUMBERS_##count "}, %" #r0 ", %" #r1 ", 1, %" #r2 ", 1, 1, 1;\n"                     \
+                         "{" SPLA_NUMBERS_##count "}, %" #r0 ", %" #r1 ", %" #r2 ", %" #r3 ", 1, 1, 1;\n"              \
                          : SPLA_ACCUMULATORS_##count                                                                   \
-                         : "l"(a), "l"(b), "n"(Sign));                                                                 \
+                         : "l"(a), "l"(b), "n"(!First), "n"(Sign));                                                    \
         }                                                                                                              \
     };
-SPLA_COLUMN_PRODUCT(64, 32, 32, 33, 34)
-SPLA_COLUMN_PRODUCT(128, 64, 64, 65, 66)
+SPLA_COLUMN_PRODUCT(32, 16, 16, 17, 18, 19)
+SPLA_COLUMN_PRODUCT(64, 32, 32, 33, 34, 35)
+SPLA_COLUMN_PRODUCT(128, 64, 64, 65, 66, 67)
 #undef SPLA_COLUMN_PRODUCT
 #undef SPLA_NUMBERS_128
 #undef SPLA_NUMBERS_64
 #undef SPLA_NUMBERS_32
+#undef SPLA_NUMBERS_16
 #undef SPLA_ACCUMULATORS_128
 #undef SPLA_ACCUMULATORS_64
 #undef SPLA_ACCUMULATORS_32
+#undef SPLA_ACCUMULATORS_16
 #undef SPLA_ACCUMULATORS_AT_32
 #undef SPLA_ACCUMULATORS_8
 

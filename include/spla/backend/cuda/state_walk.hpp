@@ -5,15 +5,17 @@
 #include "exact_shape.hpp"
 #include "matrix_product.hpp"
 
-/// The walk of one slice of a linear state over the blocks that enter it: 64 features x 64 value columns, in registers.
+/// The walk of one slice of a linear state over the blocks that enter it: 64 features x 32 value columns, in registers.
 namespace spla::cuda
 {
 
-inline constexpr int state_tile = panel_width; ///< features, or value columns, of a slice
+inline constexpr int state_tile = panel_width; ///< features of a slice
+inline constexpr int state_columns = 32;       ///< value columns
 
 struct state_arguments
 {
     CUtensorMap features, value;
+    CUtensorMap prefix; ///< prefix states: [number of the matrix, half, feature of the half, value column]
     detail::token_map features_map, value_map;
     detail::sequence_table sequences;
     portable::linear_tensor<float> state;
@@ -40,7 +42,7 @@ struct state_slice
     {
         int const tiles = a.halves * a.padded_width / state_tile;
         int n = static_cast<int>(blockIdx.x);
-        column = n % a.column_tiles * state_tile;
+        column = n % a.column_tiles * state_columns;
         n /= a.column_tiles;
         feature = n % tiles * state_tile;
         n /= tiles;
@@ -76,29 +78,14 @@ struct state_slice
 
 struct state_memory
 {
-    static constexpr int stages = 6;
+    static constexpr int stages = 8; ///< with more, slices drift apart and read memory twice
+    static constexpr int outputs = 4;
     std::uint16_t feature[stages][block_tokens][panel_width];
-    std::uint16_t value[stages][block_tokens][panel_width];
+    std::uint16_t value[stages][block_tokens][state_columns]; ///< rows of 64 bytes, swizzled
+    float output[outputs][state_tile][state_columns];         ///< states on their way: rows of 128 bytes, swizzled
     barrier full[stages], free[stages];
+    barrier output_full[outputs], output_free[outputs];
 };
-
-/// d (+)= A^T B of 16 tokens: 64 x 64, A and B in panels whose rows are the tokens.
-template <class Element>
-__device__ void columns_by_columns(float (&d)[32], std::uint64_t a, std::uint64_t b, bool add)
-{
-    static_assert(std::is_same_v<Element, bfloat16>);
-    asm volatile("{\n.reg .pred more;\nsetp.ne.b32 more, %34, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-                 "%32, %33, more, 1, 1, 1, 1;\n}\n"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-                   "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-                   "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]),
-                   "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
-                   "+f"(d[30]), "+f"(d[31])
-                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));
-}
 
 /// One thread commands the copy engine.
 __device__ inline void load_state_blocks(state_arguments const& a, state_memory& m, state_slice const& s)
@@ -119,61 +106,133 @@ __device__ inline void load_state_blocks(state_arguments const& a, state_memory&
     }
 }
 
-/// 8 bytes at once: compilers make two stores of some assignments.
-__device__ inline void store_pair(float2* to, float first, float second)
-{
-    asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "f"(first), "f"(second)
-                 : "memory");
-}
-
 /// The warpgroup that multiplies. A block's product is summed apart and then added in fp32, rounded to nearest: matrix
 /// units cut off, and a state that stayed in their accumulators would shrink, block after block.
-__device__ inline void carry_state(state_arguments const& a, state_memory& m, state_slice const& s)
+class state_carrier
 {
-    portable::linear_tensor<float> const& state = a.state;
-    int const row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, column = s.column + threadIdx.x % 4 * 2;
-    bool const here[2] = {row < s.rows, row + 8 < s.rows};
-    int const columns = static_cast<int>(state.leading) - column; // this thread's 8 j is one where less
-    std::int64_t const first = (s.first + row) * state.leading + column, numbers = state.features * state.leading;
-    auto const each_pair = [&](float* matrix, auto const& visit) { // of neighbouring numbers that this thread has
+    using block_product = column_product<state_columns>;
+    using numbers = float[block_product::registers];
+
+public:
+    __device__ state_carrier(state_arguments const& a, state_memory& m, state_slice const& s)
+        : a_(a), m_(m), s_(s), row_(threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4)
+    {
+    }
+
+    __device__ void run()
+    {
+        if (s_.started >= 0)
+            each_pair(running(s_.started), [&](float2 const& from, int i) {
+                sum_[i] = from.x;
+                sum_[i + 1] = from.y;
+            });
+        int n = 0;
+        for (; n + 1 < s_.blocks; n += 2)
+        {
+            numbers first, second; // products of two blocks, under way while the states before them are stored
+            multiply(n, first);
+            multiply(n + 1, second);
+            add<1>(n, first);
+            add<0>(n + 1, second);
+        }
+        if (n < s_.blocks)
+        {
+            numbers last;
+            multiply(n, last);
+            add<0>(n, last);
+        }
+        store(s_.running);
+    }
+
+private:
+    __device__ float* running(std::int64_t number) const
+    {
+        return a_.state.running + number * (a_.state.features * a_.state.leading);
+    }
+    __device__ void store(std::int64_t number) const
+    {
+        each_pair(running(number), [&](float2& to, int i) { to = float2{sum_[i], sum_[i + 1]}; });
+    }
+    /// Visits the neighbouring numbers of a matrix that this thread has.
+    template <class Visit>
+    __device__ void each_pair(float* matrix, Visit const& visit) const
+    {
+        std::int64_t const leading = a_.state.leading;
+        int const column = s_.column + threadIdx.x % 4 * 2;
+        float* const first = matrix + (s_.first + row_) * leading + column;
 #pragma unroll
-        for (int j = 0; j < 8; ++j)
+        for (int j = 0; j < state_columns / 8; ++j)
 #pragma unroll
             for (int i = 0; i < 2; ++i)
-                if (here[i] && 8 * j < columns)
-                    visit(*reinterpret_cast<float2*>(matrix + first + i * 8 * state.leading + 8 * j), 4 * j + 2 * i);
-    };
-    float sum[32] = {};
-    if (s.started >= 0)
-        each_pair(state.running + s.started * numbers, [&](float2 const& from, int i) {
-            sum[i] = from.x;
-            sum[i + 1] = from.y;
-        });
-    auto const store = [&](float* matrix) {
-        each_pair(matrix, [&](float2& to, int i) { store_pair(&to, sum[i], sum[i + 1]); });
-    };
-    for (int n = 0; n < s.blocks; ++n)
+                if (row_ + 8 * i < s_.rows && column + 8 * j < leading)
+                    visit(*reinterpret_cast<float2*>(first + i * 8 * leading + 8 * j), 4 * j + 2 * i);
+    }
+    /// Starts the product of block n.
+    __device__ void multiply(int n, numbers& block)
     {
         int const place = n % state_memory::stages;
-        float block[32];
-        m.full[place].wait(phase_parity(n, state_memory::stages));
-        std::uint32_t const feature = shared_address(m.feature[place]), value = shared_address(m.value[place]);
+        m_.full[place].wait(phase_parity(n, state_memory::stages));
+        std::uint64_t const feature = panel_descriptor(shared_address(m_.feature[place]), 1024, 0);
+        std::uint64_t const value = panel_descriptor<64>(shared_address(m_.value[place]), 512, 0);
         open_products();
+        block_product::template add<1, true>(block, feature, value);
 #pragma unroll
-        for (int k = 0; k < block_tokens / 16; ++k)
-            columns_by_columns<bfloat16>(block, panel_descriptor(feature + k * 2048, 1024, 0),
-                                         panel_descriptor(value + k * 2048, 1024, 0), k > 0);
+        for (int k = 1; k < block_tokens / 16; ++k)
+            block_product::add(block, moved(feature, k * 2048), moved(value, k * 1024));
         close_products();
-        __syncwarp(); // products first: stores wait in their queue meanwhile
-        store(state.prefix + (s.prefix + n * state.key_heads) * numbers);
-        if (std::int64_t const kept = s.kept(a, n); kept >= 0) store(state.running + kept * numbers);
-        wait_products<0>();
-        pin(block);
-        let_go(m.free[place]);
-#pragma unroll
-        for (int i = 0; i < 32; ++i) sum[i] += block[i];
     }
-    store(state.running + s.running * numbers);
+    /// Stores the state before block n, and adds its product when at most so many are under way.
+    template <int Later>
+    __device__ void add(int n, numbers& block)
+    {
+        put_out(n);
+        if (std::int64_t const kept = s_.kept(a_, n); kept >= 0) store(kept);
+        wait_products<Later>();
+        pin(block);
+        let_go(m_.free[n % state_memory::stages]);
+#pragma unroll
+        for (int i = 0; i < block_product::registers; ++i) sum_[i] += block[i];
+        fence_shared_writes(); // which are done by now
+        m_.output_full[n % state_memory::outputs].arrive();
+    }
+    __device__ void put_out(int n)
+    {
+        int const place = n % state_memory::outputs, pair = threadIdx.x % 4; // pair: of the 16 bytes' two
+        m_.output_free[place].wait(free_parity(n, state_memory::outputs));
+#pragma unroll
+        for (int j = 0; j < state_columns / 8; ++j)
+#pragma unroll
+            for (int i = 0; i < 2; ++i)
+            {
+                float* const to = m_.output[place][row_ + 8 * i];
+                *reinterpret_cast<float2*>(to + ((2 * j + pair / 2) ^ row_ % 8) * 4 + pair % 2 * 2) =
+                    float2{sum_[4 * j + 2 * i], sum_[4 * j + 2 * i + 1]};
+            }
+    }
+
+    state_arguments const& a_;
+    state_memory& m_;
+    state_slice const& s_;
+    int row_;
+    numbers sum_ = {};
+};
+
+/// One thread has the copy engine store what the warpgroup puts out.
+__device__ inline void store_states(state_arguments const& a, state_memory& m, state_slice const& s)
+{
+    constexpr int reading = 2; // stores that may still read shared memory
+    int const half = s.feature / a.padded_width, feature = s.feature - half * a.padded_width;
+    for (int n = 0; n < s.blocks; ++n)
+    {
+        int const place = n % state_memory::outputs;
+        m.output_full[place].wait(phase_parity(n, state_memory::outputs));
+        store_box(a.prefix, m.output[place], s.column, feature, half,
+                  static_cast<int>(s.prefix + n * a.state.key_heads));
+        close_stores();
+        wait_stores<reading>();
+        if (n >= reading) m.output_free[(n - reading) % state_memory::outputs].arrive();
+    }
+    wait_stores<0>();
 }
 
 /// A warp that sums features, two a lane, for the normaliser.
