@@ -33,9 +33,6 @@ public:
     }
     __device__ void run()
     {
-        std::int64_t const number = a_.to.number(a_.tiles, t_);
-        union_note& note = a_.to.notes[number];
-        std::uint32_t* const entries = a_.to.of(number);
         int count = 0;
         if (t_.sees_keys())
         {
@@ -46,11 +43,12 @@ public:
                 set_selected(first, first == 0);
                 set_forced(first, end);
                 __syncwarp();
-                write(first, end, entries, count);
+                write(first, end, count);
                 __syncwarp();
             }
         }
         if (lane_ != 0) return;
+        union_note& note = a_.to.notes[number()];
         note.blocks = count;
         note.most = most_;
 #pragma unroll
@@ -180,8 +178,10 @@ private:
         return block * block_tokens > begin ? block * block_tokens : begin;
     }
 
-    __device__ void write(int first, int end, std::uint32_t* entries, int& count) const
+    __device__ std::int64_t number() const { return a_.to.number(a_.tiles, t_); } ///< found anew: registers are few
+    __device__ void write(int first, int end, int& count) const
     {
+        std::uint32_t* const entries = a_.to.of(number());
         int const stop = first + range < end ? first + range : end;
         for (int b = first + lane_; b - lane_ < stop; b += 32)
         {
