@@ -84,6 +84,10 @@ TEMPLATE_LIST_TEST_CASE("both branches by blocks of 64: options", "[conformance]
     holds_with("top_p", [](auto& o) { o.top_p = 0.4; });
     holds_with("segments", [](auto& o) { o.segment_tokens = 64; });
     holds_with("two sub-blocks", [](auto& o) { o.sub_blocks = 2; });
+    holds_with("summaries in int8", [](auto& o) { o.storage = spla::summary_storage::int8; });
+    holds_with("summaries of two sub-blocks in int8", [](auto& o) {
+        o.storage = spla::summary_storage::int8, o.sub_blocks = 2, o.sink_blocks = 1;
+    });
     holds_with("the paper's metric", [](auto& o) { o.kept_keys = 0; });
 }
 
