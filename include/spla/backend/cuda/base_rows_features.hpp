@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "base_rows_output.hpp"
+#include "base_rows_plain.hpp"
 #include "query_features.hpp"
 
 /// The warps that help those that multiply: phi(q) of the next rows in, finished rows out (spec section 4).
@@ -40,7 +41,7 @@ public:
 private:
     __device__ void make_features(base_rows const& note)
     {
-        if (a_.shape.width == Width)
+        if (a_.shape.width == Width && a_.query_steps.known)
             make_features<true>(note, Width);
         else
             make_features<false>(note, a_.shape.width);
@@ -50,14 +51,10 @@ private:
     template <bool Full>
     __device__ void make_features(base_rows const& note, int width)
     {
-        if constexpr (Full)
-        {
-            width = Width;
-        }
         int const n = note.number, count = (note.count + warp_rows - 1) / warp_rows * warp_rows;
         int row = warp_rows * first_part(n) + threadIdx.x % 32 / 8;
         row_words fetched;
-        fetch(note, row, width, fetched);
+        fetch<Full>(note, row, width, fetched);
         // The products that were here are those of `lag` rows before the last.
         int const before = n - memory::places + 1;
         if (before >= 0) m_.products_read[before % memory::places].wait(phase_parity(before, memory::places));
@@ -66,25 +63,49 @@ private:
         for (; row < count; row += warp_rows * warps)
         {
             std::uint32_t const to = panels + features::place_in_row(row);
+            std::uint32_t edges = 0;
+            if constexpr (Full)
+            {
+                edges = features::edges(fetched);
+            }
             float x[2 * features::pairs];
             if constexpr (features::halves == 2)
             {
                 features::unpack_pairs(fetched, x);
-                features::template make<0>(x, width);
+                make<0, Full>(x, width, edges);
                 features::template store<panel_bytes>(x, to);
             }
             features::unpack_pairs(fetched, x);
-            fetch(note, row + warp_rows * warps, width, fetched); // they arrive while this half is made
-            features::template make<features::halves - 1>(x, width);
+            fetch<Full>(note, row + warp_rows * warps, width, fetched); // they arrive while this half is made
+            make<features::halves - 1, Full>(x, width, edges);
             features::template store<panel_bytes>(x, to + (features::halves - 1) * memory::panels * panel_bytes);
         }
         fence_shared_writes();
         m_.features_full[n % memory::places].arrive();
     }
+    template <int Half, bool Full>
+    __device__ static void make(float (&x)[2 * features::pairs], int width, std::uint32_t edges)
+    {
+        if constexpr (Full)
+        {
+            features::template make_full<Half>(x, edges);
+        }
+        else
+        {
+            features::template make<Half>(x, width);
+        }
+    }
+    template <bool Full>
     __device__ void fetch(base_rows const& note, int row, int width, row_words& fetched) const
     {
         base_row_place const place(note, a_.shape.tiles.group);
-        features::fetch(row < note.count ? place.row(note.query, a_.query, row) : nullptr, width, fetched);
+        if constexpr (Full)
+        {
+            int const last = note.count - 1; // behind it that one again
+            features::fetch_full(place.row(note.query, a_.query_steps, row < last ? row : last), fetched);
+        }
+        else
+            features::fetch(row < note.count ? place.row(note.query, a_.query, row) : nullptr, width, fetched);
     }
     /// Warps take parts of rows in turn, each time from another one on.
     __device__ int first_part(int n) const
@@ -94,24 +115,41 @@ private:
 
     __device__ void finish(base_rows const& note)
     {
-        if (a_.shape.tiles.value_dim == Width)
+        if (a_.is_plain)
+        {
+            if (a_.out.rule.kind == combination_kind::rms_sum)
+                store_plain<true>(note);
+            else
+                store_plain<false>(note);
+        }
+        else if (a_.shape.tiles.value_dim == Width)
             store_products<true>(note);
         else
             store_products<false>(note);
+    }
+    template <bool Normalises>
+    __device__ void store_plain(base_rows const& note)
+    {
+        int const n = note.number;
+        base_rows_plain<Width, Normalises> output(a_, note, first_part(n));
+        output.store(finished_products(note), warps);
+        if (note.works) m_.products_read[n % memory::places].arrive();
     }
     template <bool Full>
     __device__ void store_products(base_rows const& note)
     {
         int const n = note.number;
         base_rows_output<Width, Full> output(a_, note, first_part(n));
-        std::uint32_t products = 0;
-        if (note.works)
-        {
-            m_.products_full[n % memory::places].wait(phase_parity(n, memory::places));
-            products = shared_address(m_.products(n));
-        }
-        output.store(products, warps);
+        output.store(finished_products(note), warps);
         if (note.works) m_.products_read[n % memory::places].arrive();
+    }
+
+    /// Waits for a note's products: their shared address, or 0.
+    __device__ std::uint32_t finished_products(base_rows const& note) const
+    {
+        if (!note.works) return 0;
+        m_.products_full[note.number % memory::places].wait(phase_parity(note.number, memory::places));
+        return shared_address(m_.products(note.number));
     }
 
     static constexpr int panel_bytes = memory::rows_at_once * panel_width * 2;

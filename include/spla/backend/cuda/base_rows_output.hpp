@@ -30,7 +30,6 @@ public:
     /// products: shared address of the rows' products; 0 where they are zeros.
     __device__ void store(std::uint32_t products, int warps)
     {
-        if (is_plain()) return store_plain(products, warps);
         // Without an output of both, the exact branch's kernel has stored its rows itself.
         bool const both = static_cast<bool>(a_.out.output);
         int const count = (rows_ + warp_rows - 1) / warp_rows * warp_rows; // all of a warp are here
@@ -48,62 +47,6 @@ public:
     }
 
 private:
-    /// What most calls ask for: both branches without weights, in the inputs' type and nothing else.
-    __device__ bool is_plain() const
-    {
-        return Full && a_.out.output && !a_.out.output.wide && !a_.out.residual && !a_.out.sparse &&
-               !a_.out.rule.residual_weight.data && !a_.out.rule.sparse_weight.data &&
-               reinterpret_cast<std::uintptr_t>(note_.exact) % 16 == 0 &&
-               (a_.exact.stride[1] | a_.exact.stride[2]) % 4 == 0;
-    }
-    /// The same in fewer instructions: these warps are few, and each row waits for those before it.
-    __device__ void store_plain(std::uint32_t products, int warps)
-    {
-        detail::combination_rule<float> const& rule = a_.out.rule;
-        bool const normalises = rule.kind == combination_kind::rms_sum;
-        int const step = warp_rows * warps, count = (rows_ + warp_rows - 1) / warp_rows * warp_rows;
-#pragma unroll 1
-        for (; row_ < count; row_ += step)
-        {
-            residual_row const residual{products ? products + row_ * (Width * 4) : 0, row_};
-            float4 r[fours], e[fours];
-            float squares = 0.0f, exact_squares = 0.0f;
-#pragma unroll
-            for (int i = 0; i < fours; ++i)
-            {
-                r[i] = residual[i], e[i] = x_[i];
-                squares += square_of(r[i]), exact_squares += square_of(e[i]);
-            }
-            if (row_ + step < rows_)
-            {
-                float const* const next = place_.row(note_.exact, a_.exact, row_ + step);
-#pragma unroll
-                for (int i = 0; i < fours; ++i) x_[i] = *reinterpret_cast<float4 const*>(next + column(i));
-            }
-#pragma unroll
-            for (int far = 1; far < lanes; far *= 2)
-            {
-                squares += __shfl_xor_sync(0xffffffffu, squares, far);
-                exact_squares += __shfl_xor_sync(0xffffffffu, exact_squares, far);
-            }
-            float const scale = normalises ? fast_inverse_rms(squares, rule.epsilon) : 1.0f;
-            float const exact_scale = normalises ? fast_inverse_rms(exact_squares, rule.epsilon) : 1.0f;
-            if (row_ >= rows_) continue;
-            bfloat16* const to = place_.row(static_cast<bfloat16*>(note_.output), a_.out.output, row_);
-#pragma unroll
-            for (int i = 0; i < fours; ++i)
-                *reinterpret_cast<uint2*>(to + column(i)) =
-                    uint2{pack<bfloat16>(r[i].x * scale + e[i].x * exact_scale, r[i].y * scale + e[i].y * exact_scale),
-                          pack<bfloat16>(r[i].z * scale + e[i].z * exact_scale, r[i].w * scale + e[i].w * exact_scale)};
-        }
-    }
-    /// Of rows of Width numbers, to 2 units in the last place; a zero row stays zero.
-    __device__ static float fast_inverse_rms(float squares, float epsilon)
-    {
-        float const square = squares * (1.0f / Width) + epsilon;
-        return square == 0.0f ? 0.0f : rsqrtf(square);
-    }
-
     __device__ static int column(int i)
     {
         return Width / 2 * i + threadIdx.x % lanes * 4;

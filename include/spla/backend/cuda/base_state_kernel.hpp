@@ -67,12 +67,14 @@ private:
             begin = end;
         }
     }
-    /// The rows of a tile, its blocks after the first of them: those need them.
+    /// The rows of a tile, and its blocks, which the first of them need. A few more rows go before the blocks: their
+    /// features are made while D changes.
     __device__ void load_tile(tile_place const& chain, int begin, int end, int number)
     {
         tile_changes const& changes = a_.changes.tiles[number];
         if (changes.works && changes.restarts) fetch_state(chain, changes.state_end);
         bool first_rows = true;
+        int blocks = 0, before = 0; // blocks to be loaded, and rows that went before
 #pragma unroll 1
         for (int token = begin, first = 0; token < end; first_rows = false)
         {
@@ -89,12 +91,15 @@ private:
                 }
             }
             announce();
+            if (first_rows) blocks = rows.removed + rows.added;
             works_ += rows.works;
             fetch_exact(rows);
             int const next = first + rows.count, group = a_.shape.tiles.group;
             token += next / group, first = next % group;
             fetch_queries(rows_from(chain, token, first, chain.end));
-            load_blocks(a_.changes.blocks + number * a_.changes.capacity, rows.removed + rows.added, chain);
+            if (++before <= memory::rows_ahead && token < end) continue;
+            load_blocks(a_.changes.blocks + number * a_.changes.capacity, blocks, chain);
+            blocks = 0;
         }
     }
     /// As many as fit, before position `end`.

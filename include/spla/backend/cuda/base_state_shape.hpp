@@ -12,9 +12,25 @@
 namespace spla::cuda
 {
 
+/// Bytes from a token's row to the next one's, and from a head's, where 32 bits hold them.
+struct row_steps
+{
+    std::uint32_t token = 0, head = 0;
+    bool known = false;
+};
+template <class Tensor>
+row_steps steps_of(Tensor const& t, int number_bytes)
+{
+    std::int64_t const token = t.stride[1] * number_bytes, head = t.stride[2] * number_bytes, most = 0xffffffff;
+    if (token < 0 || token > most || head < 0 || head > most) return {};
+    return {static_cast<std::uint32_t>(token), static_cast<std::uint32_t>(head), true};
+}
+
 struct base_state_arguments : residual_arguments ///< its tiles are chains; boxes of its maps are stages
 {
     change_table changes;
+    row_steps query_steps, exact_steps, output_steps;
+    bool is_plain; ///< base_rows_plain
 };
 
 /// Rows of a tile that are worked on at once, as their warps see them: head by head, token by token, as many as fit.
@@ -51,6 +67,13 @@ public:
     {
         return first + token(row) * t.stride[1] + head(row) * t.stride[2];
     }
+    template <class T>
+    __device__ T* row(T* first, row_steps const& steps, int row) const
+    {
+        std::uint32_t const t = token(row), h = first_ + row - t * group_;
+        std::uint64_t const at = reinterpret_cast<std::uint64_t>(first) + std::uint64_t{t} * steps.token;
+        return reinterpret_cast<T*>(at + std::uint64_t{h} * steps.head);
+    }
     __device__ int head(int row) const { return first_ + row - token(row) * group_; } ///< of its group
 
 private:
@@ -73,13 +96,14 @@ struct base_state_memory
     static constexpr int stages = (feature_panels + panels) * stage_keys > 128 ? 4 : 6; ///< there is room for
     static constexpr int stages_a_block = block_tokens / stage_keys;
     static constexpr int helping_warps = base_threads / 32 - meeting_warps - 1;
-    static constexpr int notes = 8;
+    static constexpr int notes = 4;
     static constexpr int rows_at_once = Width == 128 ? 64 : 128; ///< wider products do not fit beside D
 
     // Features of rows n are in place n % places. The products are written to the place before, which all have read by
     // then: no warpgroup waits for the other one.
     static constexpr int places = 4;
     static constexpr int lag = places - 2; ///< rows are finished so many after the last whose features are made
+    static constexpr int rows_ahead = 2;   ///< of a tile that go before its blocks; with `lag` no more than notes
     struct stage
     {
         std::uint16_t features[feature_panels][stage_keys][panel_width];

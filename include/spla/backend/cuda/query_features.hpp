@@ -66,6 +66,22 @@ struct octet_features
                              ? *reinterpret_cast<std::uint32_t const*>(row + first + column(i))
                              : 0;
     }
+    /// The same of a row that is there, Width wide: each lane's pairs lie at fixed distances from its first.
+    __device__ static void fetch_full(bfloat16 const* row, words& fetched)
+    {
+        auto const* from = reinterpret_cast<std::uint32_t const*>(row + first_piece() * 8 + threadIdx.x % 8 / 2 * 2);
+        asm("" : "+l"(from)); // else compilers make an address of each
+#pragma unroll
+        for (int i = 0; i < pairs; ++i) fetched[i] = __ldg(from + column(i) / 2);
+    }
+    /// What make_full() wants of a whole row, of both of its halves at once.
+    static __device__ std::uint32_t edges(words const& fetched)
+    {
+        if constexpr (is_softmax<FeatureMap>)
+            return row_edges<8>(fetched);
+        else
+            return 0;
+    }
     __device__ static void unpack_pairs(words const& fetched, float (&x)[2 * pairs])
     {
 #pragma unroll
@@ -76,6 +92,16 @@ struct octet_features
     __device__ static void make(float (&x)[2 * pairs], int width)
     {
         half_features<FeatureMap>::template apply<Half, 8>(x, valid(width));
+    }
+    /// The same bits of a row that is Width wide, faster.
+    template <int Half>
+    __device__ static void make_full(float (&x)[2 * pairs], std::uint32_t edges)
+    {
+        if constexpr (is_softmax<FeatureMap>)
+            softmax_about<8>(x, Half == 0 ? softmax_slope : -softmax_slope,
+                             Half == 0 ? low_number(edges) : -high_number(edges), 2 * pairs);
+        else
+            half_features<FeatureMap>::template apply<Half, 8>(x, 2 * pairs);
     }
     /// Where a row of panels has this lane's first pair.
     static __device__ std::uint32_t place_in_row(int row)

@@ -53,6 +53,12 @@ void make_base(Kokkos::Cuda const& exec, residual_arguments const& call,
         a.out.residual = {const_cast<float*>(rows.data), true, {rows.stride[0], rows.stride[1], rows.stride[2]}, {}};
         a.out.residual.map = rows.map;
     }
+    a.query_steps = steps_of(a.query, sizeof(bfloat16));
+    a.exact_steps = steps_of(a.exact, sizeof(float));
+    a.output_steps = steps_of(a.out.output, sizeof(bfloat16));
+    a.is_plain = shape.value_dim == Width && a.out.output && !a.out.output.wide && !a.out.residual && !a.out.sparse &&
+                 !a.out.rule.residual_weight.data && !a.out.rule.sparse_weight.data && can_map(a.exact) &&
+                 a.exact_steps.known && a.output_steps.known;
     launch_base_state<FeatureMap, Width>(exec, a);
 }
 

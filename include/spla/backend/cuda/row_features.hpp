@@ -8,6 +8,13 @@
 namespace spla::cuda
 {
 
+template <class FeatureMap>
+inline constexpr bool is_softmax = false;
+template <>
+inline constexpr bool is_softmax<softmax_pair> = true;
+template <>
+inline constexpr bool is_softmax<softmax> = true;
+
 /// Features of a number of a row: 2 (of it, and of its negative), 1, or 0 where the map is a user's own, which is not
 /// known here.
 template <class FeatureMap>
@@ -48,6 +55,34 @@ __device__ float smallest_of(float const (&x)[N], int valid)
     return over_lanes<Lanes>(bottom, [](float a, float b) { return fminf(a, b); });
 }
 
+/// The largest of a row of pairs of bf16, and the largest of its negative, as a pair; the same in each of its lanes.
+template <int Lanes, int N>
+__device__ std::uint32_t row_edges(std::uint32_t const (&pairs)[N])
+{
+    auto const larger = [](std::uint32_t a, std::uint32_t b) {
+        std::uint32_t r;
+        asm("max.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+        return r;
+    };
+    auto const smaller = [](std::uint32_t a, std::uint32_t b) {
+        std::uint32_t r;
+        asm("min.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+        return r;
+    };
+    std::uint32_t top[N], bottom[N];
+#pragma unroll
+    for (int i = 0; i < N; ++i) top[i] = bottom[i] = pairs[i];
+#pragma unroll
+    for (int n = N / 2; n > 0; n /= 2)
+#pragma unroll
+        for (int i = 0; i < n; ++i) top[i] = larger(top[i], top[i + n]), bottom[i] = smaller(bottom[i], bottom[i + n]);
+    std::uint32_t const negative = bottom[0] ^ 0x80008000u;
+    std::uint32_t edges = larger(__byte_perm(top[0], negative, 0x5410), __byte_perm(top[0], negative, 0x7632));
+#pragma unroll
+    for (int far = 1; far < Lanes; far *= 2) edges = larger(edges, __shfl_xor_sync(0xffffffffu, edges, far));
+    return edges;
+}
+
 /// What is not of the row becomes zero, whatever a map makes of it.
 template <int N>
 __device__ void clear_rest(float (&x)[N], int valid)
@@ -62,6 +97,13 @@ inline __device__ float softmax_exponential(float x, float slope, float edge)
 {
     return exp2_fast((x - edge) * slope); // exactly 1 at the edge, however large x is
 }
+/// 1 / x, to a unit in the last place, of normal numbers: a softmax's sum is at least 1.
+inline __device__ float inverse_of(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 /// Four lanes sum as the row's eight would: octet_features.
 template <int Lanes, int N>
 __device__ void softmax_about(float (&x)[N], float slope, float edge, int valid)
@@ -75,7 +117,7 @@ __device__ void softmax_about(float (&x)[N], float slope, float edge, int valid)
         sum[i / 8 % sums] += x[i];
     }
     float const all = sums == 2 ? sum[0] + sum[sums - 1] : sum[0];
-    float const inverse = __fdividef(1.0f, over_lanes<Lanes>(all, [](float a, float b) { return a + b; }));
+    float const inverse = inverse_of(over_lanes<Lanes>(all, [](float a, float b) { return a + b; }));
 #pragma unroll
     for (int i = 0; i < N; ++i) x[i] *= inverse;
 }
