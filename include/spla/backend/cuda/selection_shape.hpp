@@ -87,18 +87,26 @@ inline __device__ int skipped_lists(selection_sizes const& s, int first)
 /// item: less than items_here().
 inline __device__ selection_item find_item(selection_sizes const& s, int item)
 {
-    // The longest first, head after head: those at work at one time share summaries in the second-level cache.
+    // The longest first, head after head: those at work at one time share summaries in the second-level cache. Lengths
+    // fall along a sequence's items of a head: every other time they are taken from behind, so that lengths have no leap
+    // that one block of threads would meet again and again.
     int const all = items_here(s) / s.key_heads, number = all - 1 - item % all;
+    int const sequences = static_cast<int>(s.sequences.count);
     selection_item found;
-    int of_sequence;
+    int of_sequence, each;
     if (s.items.first)
     {
         auto const place = s.items.find(number);
         found.sequence = static_cast<int>(place.sequence), of_sequence = static_cast<int>(place.item);
+        each = s.items.first[found.sequence + 1] - s.items.first[found.sequence];
     }
     else
-        found.sequence = number / static_cast<int>(s.items.each), of_sequence = number % static_cast<int>(s.items.each);
+    {
+        each = static_cast<int>(s.items.each);
+        found.sequence = number / each, of_sequence = number % each;
+    }
     found.head = item / all;
+    if (((s.key_heads - 1 - found.head) * sequences + found.sequence) % 2 != 0) of_sequence = each - 1 - of_sequence;
     detail::sequence const of = s.sequences[found.sequence];
     found.keys = static_cast<int>(of.keys), found.first = found.keys - static_cast<int>(of.queries);
     found.first_list = skipped_lists(s, found.first) + of_sequence * scoring_groups * s.lists_each;
