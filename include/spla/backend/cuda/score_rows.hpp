@@ -5,11 +5,12 @@
 #include "row_pieces.hpp"
 #include "vector_ring.hpp"
 
-/// 64 rows of one warpgroup and their estimates of blocks' masses (spec section 2): [q, q*q, q] times [mean, variance,
+/// 64 rows of one warpgroup and their estimates of blocks' masses (spec section 2): [q*q, q, q] times [variance, mean,
 /// kept key] on matrix units, 64 blocks at a time. A first pass over all blocks finds each row's normaliser, a second
 /// its normalised masses: masses of all blocks never need a place.
 ///
-/// The two warpgroups take turns: while one multiplies, the other makes masses of its products.
+/// Masses are made vector by vector while matrix units are at work on the next. They take no more products ahead than
+/// one vector's: who asks for more waits, and makes nothing meanwhile.
 namespace spla::cuda
 {
 
@@ -18,9 +19,6 @@ template <class Metric>
 inline constexpr bool scores_on_matrix_units = !Metric::reads_keys && (Metric::covariance == covariance_kind::none ||
                                                                        Metric::covariance == covariance_kind::diagonal);
 
-/// Masses are stored times 2^-26: those below 2^-100 become zero in the multiplication, and sums of the others do not.
-inline constexpr float stored_mass = 0x1p-26f;
-
 /// Single: blocks are not cut into sub-blocks.
 template <class Metric, int Width, bool Single>
 class score_rows
@@ -28,23 +26,14 @@ class score_rows
     using scores = product<bfloat16, panel_blocks>;
     static constexpr int numbers = scores::registers;
     static constexpr bool has_variance = Metric::covariance == covariance_kind::diagonal;
+    static constexpr bool cumulant = has_variance && Metric::expansion == expansion_kind::cumulant;
+    static constexpr bool weighs = has_variance && !cumulant; ///< variances weigh masses of means
     static constexpr float infinity = __builtin_huge_valf();
+    static constexpr int all_blocks = 0x7fffffff; ///< of a row that is not there: nothing is hidden, nothing counts
+    static constexpr float far_exponent = 16.0f;  ///< leaves room for weights
 
 public:
-    __device__ score_rows(selection_sizes const& s, selection_places<Width> const& m, int party)
-        : s_(s), ring_(m, s.places), party_(party)
-    {
-    }
-
-    /// Before and after all products: the turns of the two warpgroups.
-    __device__ void open_turns() const
-    {
-        if (party_ == 1) arrive_threads(multiplying_turn, turn_threads);
-    }
-    __device__ void close_turns() const
-    {
-        if (party_ == 0) sync_threads(multiplying_turn, turn_threads); // the turn that nobody takes
-    }
+    __device__ score_rows(selection_sizes const& s, selection_places<Width> const& m) : s_(s), ring_(m, s.places) {}
 
     /// Number of a thread's row i.
     __device__ static int row(int i) { return threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4 + 8 * i; }
@@ -73,19 +62,20 @@ public:
             }
         }
 #pragma unroll
-        for (int i = 0; i < 2; ++i) blocks_[i] = blocks[i], reference_[i] = -infinity, sum_[i] = 0.0f;
+        for (int i = 0; i < 2; ++i)
+        {
+            blocks_[i] = query[i] ? blocks[i] : all_blocks;
+            reference_[i] = -infinity, sum_[i] = 0.0f;
+        }
     }
 
     /// First pass: a panel's masses go into the rows' sums.
     template <bool Kept>
     __device__ void add_panel(int panel)
     {
-        float shrink[2], offset[2];
         if constexpr (Single)
         {
-            open_part<Kept>(panel, shrink, offset);
-#pragma unroll
-            for (int i = 0; i < numbers; ++i) mean_[i] = mass_of<Kept>(i, offset[i % 4 / 2]);
+            score_part<Kept, true>(panel, nullptr);
             add_finite(mean_);
         }
         else
@@ -94,10 +84,8 @@ public:
             clear(mass);
             for (int part = 0; part < s_.sub_blocks; ++part)
             {
-                open_part<Kept>(panel, shrink, offset);
-#pragma unroll
-                for (int i = 0; i < numbers; ++i)
-                    mass[i] = __fmul_rn(mass[i], shrink[i % 4 / 2]) + mass_of<Kept>(i, offset[i % 4 / 2]);
+                score_part<Kept, true>(panel, mass);
+                add(mass);
             }
             add_finite(mass);
         }
@@ -120,18 +108,15 @@ public:
         }
     }
 
-    /// Second pass: a panel's normalised masses to shared memory, once ready() says that it may be written.
-    /// exchanged: columns of each row that trade places, 0 or 16.
-    template <bool Kept, int Stride, class Ready>
-    __device__ void store_panel(float (&to)[score_rows_each][Stride], int const (&exchanged)[2], Ready ready)
+    /// Second pass: a panel's normalised masses are handed over. exchanged: places of each row that are exchanged, by 0
+    /// or 16.
+    template <bool Kept>
+    __device__ void store_panel(int panel, mass_queue<Width>& to, int const (&exchanged)[2])
     {
         if constexpr (Single)
         {
-            multiply<Kept>();
-#pragma unroll
-            for (int i = 0; i < numbers; ++i) mean_[i] = mass_of<Kept>(i, reference_[i % 4 / 2]);
-            ready();
-            store_masses(mean_, to, exchanged);
+            score_part<Kept, false>(panel, nullptr);
+            hand_over(mean_, to, exchanged);
         }
         else
         {
@@ -139,79 +124,150 @@ public:
             clear(mass);
             for (int part = 0; part < s_.sub_blocks; ++part)
             {
-                multiply<Kept>();
-#pragma unroll
-                for (int i = 0; i < numbers; ++i) mass[i] += mass_of<Kept>(i, reference_[i % 4 / 2]);
+                score_part<Kept, false>(panel, nullptr);
+                add(mass);
             }
-            ready();
-            store_masses(mass, to, exchanged);
+            hand_over(mass, to, exchanged);
         }
     }
 
 private:
     /// A mass as it goes into sums: NaN where the block's score is not finite, so that sums are not finite either.
-    __device__ static float counted(float mass)
+    __device__ static float counted(float mass, float unit)
     {
         // Only without variances is it minus zero, where no logit is above minus infinity.
         if constexpr (!has_variance) mass = __float_as_int(mass) < 0 ? __int_as_float(0x7fffffff) : mass;
-        float stored;
-        asm("mul.ftz.f32 %0, %1, %2;" : "=f"(stored) : "f"(mass), "f"(stored_mass));
-        return stored;
+        return mass * unit;
     }
-    template <int Stride>
-    __device__ static void store_masses(float const (&mass)[numbers], float (&to)[score_rows_each][Stride],
+    /// Sums over rows, each of them of the columns that a thread keeps; then to shared memory.
+    __device__ void hand_over(float (&mass)[numbers], mass_queue<Width>& to, int const (&exchanged)[2])
+    {
+        float const unit[2] = {blocks_[0] == all_blocks ? 0.0f : stored_mass,
+                               blocks_[1] == all_blocks ? 0.0f : stored_mass};
+#pragma unroll
+        for (int i = 0; i < numbers; ++i) mass[i] = counted(mass[i], unit[i % 4 / 2]);
+        int const together = s_.rows_together;
+        if (together == 1)
+            store_masses<1>(mass, to, exchanged);
+        else if (together == 4)
+        {
+            add_rows<8, numbers>(mass), add_rows<4, numbers / 2>(mass);
+            store_masses<4>(mass, to, exchanged);
+        }
+        else if (together == 2)
+        {
+            add_rows<4, numbers>(mass);
+            store_masses<2>(mass, to, exchanged);
+        }
+        else
+        {
+            add_rows<16, numbers>(mass), add_rows<8, numbers / 2>(mass), add_rows<4, numbers / 4>(mass);
+            store_masses<8>(mass, to, exchanged);
+        }
+        to.hand_over();
+        to.advance();
+    }
+    /// Two threads with the same columns of two rows: each keeps the sums of one half of them, the first of its
+    /// numbers.
+    template <int Far, int Count>
+    __device__ static void add_rows(float (&mass)[numbers])
+    {
+        bool const upper = (threadIdx.x & Far) != 0;
+#pragma unroll
+        for (int i = 0; i < Count / 2; ++i)
+        {
+            float const other = __shfl_xor_sync(0xffffffffu, upper ? mass[i] : mass[i + Count / 2], Far);
+            mass[i] = add_counted(upper ? mass[i + Count / 2] : mass[i], other);
+        }
+    }
+    template <int Together>
+    __device__ static void store_masses(float const (&mass)[numbers], mass_queue<Width> const& to,
                                         int const (&exchanged)[2])
     {
-        int const column = threadIdx.x % 4 * 2;
+        constexpr int count = numbers / Together; // that a thread keeps
+        // Of its columns, in runs of 8: those that its part in sums has left it.
+        int part = 0;
+#pragma unroll
+        for (int far = 4 * Together / 2, runs = numbers / 8; far >= 4; far /= 2, runs /= 2)
+            part += (threadIdx.x & far) != 0 ? runs : 0;
+        int const first = mass_place(part * 8 + threadIdx.x % 4 * 2);
+        to.wait_free();
 #pragma unroll
         for (int i = 0; i < 2; ++i)
         {
-            float* const even = &to[row(i)][column + exchanged[i]]; // of columns that come in sixteens
-            float* const odd = &to[row(i)][column + 16 - exchanged[i]];
+            float* const at = to.row(row(i) / Together) + (first ^ exchanged[i]);
 #pragma unroll
-            for (int j = 0; j < numbers / 4; ++j)
-            {
-                float const* const m = mass + 4 * j + 2 * i;
-                float* const at = (j / 2 % 2 == 0 ? even : odd) + j / 4 * 32 + j % 2 * 8;
-                *reinterpret_cast<float2*>(at) = float2{counted(m[0]), counted(m[1])};
-            }
+            for (int j = 0; j < count / 4; ++j)
+                *reinterpret_cast<float2*>(at + mass_place(8 * j)) =
+                    float2{mass[4 * j + 2 * i], mass[4 * j + 2 * i + 1]};
         }
     }
 
-    /// The products of the stream's next sub-block: with means, variances and kept keys.
-    template <bool Kept>
-    __device__ void multiply()
+    /// Masses of the stream's next sub-block into mean_; those of earlier ones of the same blocks are in `mass`, or
+    /// there are none. First: the first pass.
+    template <bool Kept, bool First>
+    __device__ void score_part(int panel, float* mass)
     {
         constexpr int vectors = 1 + has_variance + Kept;
-        int place[vectors];
+        float offset[2];
 #pragma unroll
-        for (int v = 0; v < vectors; ++v) place[v] = ring_.next();
-        sync_threads(multiplying_turn + party_, turn_threads);
+        for (int i = 0; i < 2; ++i) offset[i] = First && reference_[i] == -infinity ? 0.0f : reference_[i];
+        int const mean = ring_.wait(0), kept = Kept ? ring_.wait(vectors - 1) : 0;
+        int variance = cumulant ? ring_.wait(1) : 0;
         open_products();
-        product_with(mean_, query_, place[0]);
-        if constexpr (has_variance) product_with(variance_, squared_, place[1]);
-        if constexpr (Kept) product_with(kept_, query_, place[vectors - 1]);
-        arrive_threads(multiplying_turn + 1 - party_, turn_threads);
-        if constexpr (vectors > 2)
-        {
-            wait_products<2>();
-            ring_.let_go(place[0]);
-        }
-        if constexpr (vectors > 1)
-        {
-            wait_products<1>();
-            ring_.let_go(place[vectors - 2]);
-        }
-        wait_products<0>();
-        ring_.let_go(place[vectors - 1]);
+        product_with(mean_, query_, mean);
+        if constexpr (cumulant) product_with(variance_, squared_, variance);
+        if constexpr (Kept) product_with(kept_, query_, kept);
+        wait_products<Kept>();
+        ring_.let_go(mean);
         pin(mean_);
-        if constexpr (has_variance) pin(variance_);
-        if constexpr (Kept) pin(kept_);
-        if constexpr (has_variance && Metric::expansion == expansion_kind::cumulant)
+        if constexpr (cumulant)
         {
+            ring_.let_go(variance);
+            pin(variance_);
             float const factor = s_.half_square / s_.scale * 1.4426950408889634f; // logits are not scaled yet
 #pragma unroll
             for (int i = 0; i < numbers; ++i) mean_[i] = fmaf(variance_[i], factor, mean_[i]);
+        }
+        make_exponents(mean_, offset);
+        if constexpr (First)
+        {
+            if (is_far(panel, mean_)) move_references<false>(panel, mean_, mass, offset);
+        }
+        raise(mean_);
+        // Matrix units take few products ahead: asked for earlier, this one would hold up the above.
+        if constexpr (weighs)
+        {
+            variance = ring_.wait(1);
+            open_products();
+            product_with(variance_, squared_, variance);
+        }
+        if constexpr (Kept)
+        {
+            wait_products<weighs>();
+            ring_.let_go(kept);
+            pin(kept_);
+            make_exponents(kept_, offset);
+            if constexpr (First)
+            {
+                if (is_far(panel, kept_)) move_references<true>(panel, kept_, mass, offset);
+            }
+            raise(kept_);
+        }
+        if constexpr (weighs)
+        {
+            ring_.keep_above(variance);
+            wait_products<0>();
+            ring_.let_go(variance);
+            pin(variance_);
+        }
+        ring_.advance(vectors);
+#pragma unroll
+        for (int i = 0; i < numbers; ++i)
+        {
+            float weight = s_.others;
+            if constexpr (weighs) weight = fmaf(variance_[i], s_.half_square * s_.others, s_.others);
+            mean_[i] = Kept ? fmaf(mean_[i], weight, kept_[i]) : mean_[i] * weight;
         }
     }
     __device__ void product_with(float (&to)[numbers], std::uint32_t const (&rows)[Width / 4], int place)
@@ -228,15 +284,29 @@ private:
         close_products();
     }
 
-    /// First pass: products of a sub-block, its rows' references, and by how much earlier masses shrink.
-    template <bool Kept>
-    __device__ void open_part(int panel, float (&shrink)[2], float (&offset)[2])
+    __device__ void make_exponents(float (&logit)[numbers], float const (&offset)[2]) const
     {
-        multiply<Kept>();
-        hide_other_blocks(panel);
-        move_references<Kept>(shrink);
 #pragma unroll
-        for (int i = 0; i < 2; ++i) offset[i] = reference_[i] == -infinity ? 0.0f : reference_[i];
+        for (int i = 0; i < numbers; ++i) logit[i] = fmaf(logit[i], s_.scale, -offset[i % 4 / 2]);
+    }
+    /// -0 where the logit is not above minus infinity: a sum stays -0 only where all are. With variances an infinite
+    /// query has made a NaN of it; an overflow's minus infinity is no mass at all.
+    __device__ static void raise(float (&exponent)[numbers])
+    {
+#pragma unroll
+        for (int i = 0; i < numbers; ++i)
+        {
+            float const mass = exp2_fast(exponent[i]);
+            if constexpr (has_variance)
+                exponent[i] = mass;
+            else
+                exponent[i] = exponent[i] == -infinity ? -0.0f : mass;
+        }
+    }
+    __device__ void add(float (&mass)[numbers]) const
+    {
+#pragma unroll
+        for (int i = 0; i < numbers; ++i) mass[i] += mean_[i];
     }
     __device__ void add_finite(float const (&mass)[numbers])
     {
@@ -256,84 +326,53 @@ private:
         for (int i = 0; i < 2; ++i) sum_[i] += finite[i][0] + finite[i][1];
     }
 
-    __device__ void hide_other_blocks(int panel)
+    /// Whether exponents are to be looked at one by one: some are of blocks that do not compete, or so large that
+    /// masses might overflow, or there is no reference yet. Numbers as integers: where the largest is negative it is
+    /// not found, nor asked for.
+    __device__ bool is_far(int panel, float const (&exponent)[numbers]) const
     {
-        int const first = panel * panel_blocks;
-        if (blocks_[0] >= first + panel_blocks && blocks_[1] >= first + panel_blocks) return;
-        int const column = first + threadIdx.x % 4 * 2;
+        int const end = (panel + 1) * panel_blocks;
+        int largest[2] = {0, 0};
 #pragma unroll
-        for (int i = 0; i < numbers; ++i)
-            if (column + i / 4 * 8 + i % 2 >= blocks_[i % 4 / 2])
-            {
-                mean_[i] = kept_[i] = -infinity;
-                if constexpr (has_variance) variance_[i] = 0.0f;
-            }
+        for (int i = 0; i < numbers; i += 2)
+            largest[i / 2 % 2] =
+                __vimax3_s32(largest[i / 2 % 2], __float_as_int(exponent[i]), __float_as_int(exponent[i + 1]));
+        return ::max(largest[0], largest[1]) >= __float_as_int(far_exponent) || blocks_[0] < end || blocks_[1] < end ||
+               reference_[0] == -infinity || reference_[1] == -infinity;
     }
-
-    /// Each thread's own: the largest finite logit that it has met.
-    template <bool Kept>
-    __device__ void move_references(float (&shrink)[2])
+    /// A thread's references become the largest finite logits that it has met; exponents follow, and masses that were
+    /// made with the earlier ones: in mean_ where Made, in `mass` (or there are none), in sum_.
+    template <bool Made>
+    __device__ void move_references(int panel, float (&exponent)[numbers], float* mass, float (&offset)[2])
     {
-        float best[2][2][2]; // chains far enough apart that none waits for itself
-#pragma unroll
-        for (int i = 0; i < 8; ++i) best[i / 4][i % 4 / 2][i % 2] = -infinity;
+        int const column = panel * panel_blocks + threadIdx.x % 4 * 2;
+        float top[2] = {-infinity, -infinity};
 #pragma unroll
         for (int i = 0; i < numbers; ++i)
         {
-            float& mean = best[0][i % 4 / 2][i % 2];
-            mean = fmaxf(mean, mean_[i]);
-            if constexpr (Kept)
-            {
-                float& kept = best[1][i % 4 / 2][i % 2];
-                kept = fmaxf(kept, kept_[i]);
-            }
+            if (column + i / 4 * 8 + i % 2 >= blocks_[i % 4 / 2]) exponent[i] = -infinity;
+            top[i % 4 / 2] = fmaxf(top[i % 4 / 2], exponent[i] < infinity ? exponent[i] : -infinity);
         }
-        float top[2];
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-            top[i] = fmaxf(fmaxf(best[0][i][0], best[0][i][1]), fmaxf(best[1][i][0], best[1][i][1]));
-        if (top[0] == infinity || top[1] == infinity) find_finite<Kept>(top);
+        float shrink[2];
 #pragma unroll
         for (int i = 0; i < 2; ++i)
         {
-            float const moved = fmaxf(reference_[i], top[i] * s_.scale);
-            shrink[i] = reference_[i] == -infinity ? 1.0f : exp2_fast(reference_[i] - moved);
-            sum_[i] *= shrink[i];
-            reference_[i] = moved;
+            bool const none = reference_[i] == -infinity;
+            float by = none ? top[i] : fmaxf(top[i], 0.0f);
+            if (by == -infinity)
+                by = 0.0f; // still none
+            else
+                reference_[i] = offset[i] + by;
+            shrink[i] = exp2_fast(-by);
+            offset[i] += by, sum_[i] *= shrink[i], top[i] = by;
         }
-    }
-    template <bool Kept>
-    __device__ void find_finite(float (&top)[2]) const
-    {
-        top[0] = top[1] = -infinity;
-        auto const finite = [](float x) { return x < infinity ? x : -infinity; };
 #pragma unroll
         for (int i = 0; i < numbers; ++i)
         {
-            float& best = top[i % 4 / 2];
-            best = fmaxf(best, finite(mean_[i]));
-            if constexpr (Kept) best = fmaxf(best, finite(kept_[i]));
+            exponent[i] -= top[i % 4 / 2];
+            if constexpr (Made) mean_[i] *= shrink[i % 4 / 2];
+            if constexpr (!Single) mass[i] *= shrink[i % 4 / 2];
         }
-    }
-
-    /// Mass of a part relative to 2^offset. -0 where no logit is above minus infinity: a sum stays -0 only where all
-    /// are.
-    template <bool Kept>
-    __device__ float mass_of(int i, float offset) const
-    {
-        float const logit = mean_[i];
-        float weight = s_.others;
-        if constexpr (has_variance && Metric::expansion == expansion_kind::taylor)
-            weight = fmaf(variance_[i], s_.half_square * s_.others, s_.others);
-        float mass = exp2_fast(fmaf(logit, s_.scale, -offset)) * weight, top = logit;
-        if constexpr (Kept)
-        {
-            mass += exp2_fast(fmaf(kept_[i], s_.scale, -offset));
-            top = fmaxf(top, kept_[i]);
-        }
-        // With variances an infinite query has made a NaN of it; an overflow's minus infinity is no mass at all.
-        if constexpr (!has_variance) mass = top == -infinity ? -0.0f : mass;
-        return mass;
     }
     __device__ static void clear(float (&mass)[numbers])
     {
@@ -347,7 +386,6 @@ private:
     float mean_[numbers], variance_[has_variance ? numbers : 1], kept_[numbers];
     float reference_[2], sum_[2];
     int blocks_[2];
-    int party_;
 };
 
 } // namespace spla::cuda

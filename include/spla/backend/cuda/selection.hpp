@@ -13,20 +13,29 @@
 namespace spla::cuda
 {
 
-/// Shares shared memory out between summaries on their way and candidates. False where it does not suffice.
+/// Shares shared memory out between summaries on their way, candidates, and masses on their way. False where it does
+/// not suffice.
 template <int Width>
 bool fit(selection_sizes& s)
 {
-    constexpr int most_candidates = 224 + candidate_slack, step = 16, enough_places = 8;
+    constexpr int most_candidates = 240 + candidate_slack, step = 16;
+    auto const fits = [&] { return selection_memory<Width>::bytes(s) <= most_shared_bytes; };
     int const vectors = 3; // of one part, there at once
     int const least = (s.top_k + 2 * panel_blocks + step - 1) / step * step + candidate_slack;
     if (least > 1024) return false;
     for (s.candidates = std::max(least, most_candidates); s.candidates >= least; s.candidates -= step)
-        for (s.places = most_vector_places; s.places >= enough_places; --s.places)
-            if (selection_memory<Width>::bytes(s) <= most_shared_bytes) return true;
-    s.candidates = least;
-    for (s.places = enough_places; s.places >= vectors; --s.places)
-        if (selection_memory<Width>::bytes(s) <= most_shared_bytes) return true;
+        for (s.panels_ahead = most_panels_ahead; s.panels_ahead > 0; --s.panels_ahead)
+        {
+            s.places = 2 * vectors;
+            if (!fits()) continue;
+            do ++s.places;
+            while (s.places <= most_vector_places && fits());
+            --s.places;
+            return true;
+        }
+    s.candidates = least, s.panels_ahead = 1;
+    for (s.places = 2 * vectors; s.places >= vectors; --s.places)
+        if (fits()) return true;
     return false;
 }
 
@@ -44,6 +53,10 @@ inline selection_sizes selection_sizes_of(portable::selection_shape const& shape
     s.rows_per_list = queries * s.group;
     s.lists_each = std::clamp(score_rows_each / s.rows_per_list, 1, most_lists_each);
     s.chunks = static_cast<int>(ceil_divide(s.rows_per_list, score_rows_each));
+    // A list's rows follow each other, and so do those of a warp eight by eight.
+    for (s.rows_together = 1; s.rows_together < 8 && s.rows_per_list % (2 * s.rows_together) == 0;)
+        s.rows_together *= 2;
+    s.panel_rows = score_rows_each / s.rows_together;
     s.top_k = shape.top_k, s.top_p = shape.top_p, s.cuts = shape.top_p < 1.0;
     s.sub_blocks = sub_blocks, s.kept = shape.kept, s.vectors_of_block = sub_blocks * vectors;
     s.scale = static_cast<float>(shape.scale * 1.4426950408889634); // exp2 in place of exp

@@ -46,13 +46,12 @@ class row_scorer
 {
 public:
     __device__ row_scorer(selection_arguments const& a, selection_places<Width> const& m)
-        : a_(a), s_(a.sizes), m_(m), party_(threadIdx.x / 128 - 2), rows_(a.sizes, m, party_)
+        : a_(a), s_(a.sizes), m_(m), party_(threadIdx.x / 128 - 2), rows_(a.sizes, m), masses_(m, a.sizes, party_)
     {
     }
 
     __device__ void run()
     {
-        rows_.open_turns();
         int const items = items_here(s_);
         for (int i = blockIdx.x; i < items; i += gridDim.x)
         {
@@ -68,7 +67,6 @@ public:
                     score_chunk<false>(panels);
             }
         }
-        rows_.close_turns();
     }
 
 private:
@@ -92,7 +90,7 @@ private:
                 scores ? a_.query.row(item.sequence, position - item.first, item.head * s_.group + of_list % s_.group)
                        : nullptr;
             blocks[i] = scores ? p.competing(s_.bounds.sink_blocks) : 0;
-            exchanged_[i] = exchanged_columns(s_, slot);
+            exchanged_[i] = exchanged_places(s_, slot);
         }
         rows_.open(query, blocks);
     }
@@ -102,15 +100,7 @@ private:
     {
         for (int panel = panels - 1; panel >= 0; --panel) rows_.template add_panel<Kept>(panel);
         rows_.normalise();
-        for (int panel = panels - 1; panel >= 0; --panel)
-        {
-            auto const was_read = [&] { // the panel before
-                m_.fixed.masses_free[party_].wait(free_parity(panels_, 1));
-            };
-            rows_.template store_panel<Kept>(m_.fixed.mass[party_], exchanged_, was_read);
-            m_.fixed.masses_full[party_].arrive();
-            ++panels_;
-        }
+        for (int panel = panels - 1; panel >= 0; --panel) rows_.template store_panel<Kept>(panel, masses_, exchanged_);
     }
 
     selection_arguments const& a_;
@@ -119,7 +109,7 @@ private:
     int party_;
     score_rows<Metric, Width, Single> rows_;
     int exchanged_[2];
-    int panels_ = 0; ///< stored so far
+    mass_queue<Width> masses_;
 };
 
 template <class Metric, int Width, bool Single>
@@ -127,7 +117,8 @@ __global__ __launch_bounds__(selection_threads, 1) void selection_kernel(__grid_
 {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     // Together 512, with the 24 of loading: what a multiprocessor has for four warpgroups.
-    constexpr int scoring_registers = Single || Width <= 64 ? 200 : 208,
+    constexpr bool sums_in_registers = !Single && Metric::covariance != covariance_kind::none;
+    constexpr int scoring_registers = sums_in_registers && Width > 64 ? 208 : 192,
                   selecting_registers = 2 * 244 - 2 * scoring_registers;
     extern __shared__ unsigned char raw[];
     selection_places<Width> const m(raw + (1024 - shared_address(raw) % 1024) % 1024, a.sizes);
@@ -135,7 +126,8 @@ __global__ __launch_bounds__(selection_threads, 1) void selection_kernel(__grid_
     {
         for (int i = 0; i < a.sizes.places; ++i) m.fixed.full[i].init(1), m.fixed.free[i].init(scoring_groups * 4);
         for (int i = 0; i < scoring_groups; ++i)
-            m.fixed.masses_full[i].init(128), m.fixed.masses_free[i].init(selecting_warps * 32);
+            for (int k = 0; k < most_panels_ahead; ++k)
+                m.fixed.masses_full[i][k].init(128), m.fixed.masses_free[i][k].init(selecting_warps * 32);
         fence_barrier_init();
     }
     __syncthreads();

@@ -46,6 +46,9 @@ struct selection_sizes
     float others;      ///< keys that a mean stands for
     int places;        ///< vectors of summaries in shared memory
     int candidates;    ///< places of them, of a list: an odd number of times 8
+    int rows_together; ///< whose masses are summed before they are handed over: 1, 2, 4 or 8 of a list
+    int panel_rows;    ///< of masses that are handed over
+    int panels_ahead;  ///< panels of masses in shared memory, of a warpgroup
     int most_blocks;   ///< most competing blocks, in whole panels
 };
 
@@ -149,6 +152,13 @@ inline __device__ list_place find_list(selection_sizes const& s, selection_item 
     return p;
 }
 
+/// A block that may be among a list's best.
+struct alignas(8) candidate
+{
+    std::int32_t rank; ///< larger mass, larger rank
+    std::int32_t block;
+};
+
 /// What is known of a list while blocks stream by.
 struct list_progress
 {
@@ -158,14 +168,19 @@ struct list_progress
     int blocks, rows;       ///< that compete; that score, 0: there is no such list
 };
 
-inline constexpr int multiplying_turn = 1; ///< hardware barriers of the warpgroups that score: whose matrix units are
-inline constexpr int turn_threads = scoring_groups * 128;
+inline constexpr int most_panels_ahead = 8;
 inline constexpr int selecting_warps = 2; ///< for each warpgroup that scores
 
-/// Which columns of a list's masses trade places, by 16: two lists that a warp reads at one time lie in other banks.
-inline __device__ int exchanged_columns(selection_sizes const& s, int slot)
+/// Where a column's mass lies in its row: what four lanes read together, the same few of each one's sixteen columns,
+/// lies together.
+inline __device__ constexpr int mass_place(int column)
 {
-    return s.rows_per_list % 2 == 0 ? slot / 2 % 2 * 16 : 0;
+    return column % 16 / 4 * 16 + column / 16 * 4 + column % 4;
+}
+/// Which places of a list's masses are exchanged, by 16: two lists that a warp reads at one time lie in other banks.
+inline __device__ int exchanged_places(selection_sizes const& s, int slot)
+{
+    return s.rows_per_list % 4 == 0 ? slot / 2 % 2 * 16 : 0;
 }
 
 /// Shared memory of one block of threads; what follows has sizes known at run time.
@@ -173,13 +188,13 @@ template <int Width>
 struct alignas(16) selection_memory
 {
     static constexpr int panels = Width / 64;
-    static constexpr int mass_stride = panel_blocks + 8; ///< rows apart by 8 banks
+    static constexpr int mass_stride = panel_blocks + 4; ///< rows apart by 4 banks
     using vector_panel = std::uint16_t[panels][panel_blocks][64];
 
     barrier full[most_vector_places], free[most_vector_places];
-    barrier masses_full[scoring_groups], masses_free[scoring_groups]; ///< a panel's masses are there; have been read
+    barrier masses_full[scoring_groups][most_panels_ahead]; ///< a panel's masses are there
+    barrier masses_free[scoring_groups][most_panels_ahead]; ///< have been read
     list_progress progress[scoring_groups][most_lists_each];
-    float mass[scoring_groups][score_rows_each][mass_stride];
 
     static constexpr std::int64_t vector_bytes = sizeof(vector_panel);
     /// With all that lies beside it: vectors before it, then candidates and sums of chunks.
@@ -187,7 +202,9 @@ struct alignas(16) selection_memory
     {
         std::int64_t const lists = static_cast<std::int64_t>(scoring_groups) * s.lists_each;
         return 1024 + s.places * vector_bytes + static_cast<std::int64_t>(sizeof(selection_memory)) +
-               lists * s.candidates * 8 + (s.chunks > 1 ? std::int64_t{4} * scoring_groups * s.most_blocks : 0);
+               lists * s.candidates * static_cast<std::int64_t>(sizeof(candidate)) +
+               4 * scoring_groups * s.panels_ahead * s.panel_rows * mass_stride +
+               (s.chunks > 1 ? std::int64_t{4} * scoring_groups * s.most_blocks : 0);
     }
 };
 
@@ -198,15 +215,60 @@ struct selection_places
     using memory = selection_memory<Width>;
     typename memory::vector_panel* vector;
     memory& fixed;
-    std::int32_t* candidates; ///< [warpgroup][list][ranks, blocks][candidates]
-    float* sum;               ///< [warpgroup][most_blocks], of several chunks
+    candidate* candidates; ///< [warpgroup][list][candidates]
+    float* mass;           ///< [warpgroup][panel][rows][mass_stride]
+    float* sum;            ///< [warpgroup][most_blocks], of several chunks
 
     __device__ selection_places(unsigned char* raw, selection_sizes const& s)
         : vector(reinterpret_cast<typename memory::vector_panel*>(raw)),
-          fixed(*reinterpret_cast<memory*>(vector + s.places)), candidates(reinterpret_cast<std::int32_t*>(&fixed + 1)),
-          sum(reinterpret_cast<float*>(candidates + scoring_groups * s.lists_each * s.candidates * 2))
+          fixed(*reinterpret_cast<memory*>(vector + s.places)), candidates(reinterpret_cast<candidate*>(&fixed + 1)),
+          mass(reinterpret_cast<float*>(candidates + scoring_groups * s.lists_each * s.candidates)),
+          sum(mass + scoring_groups * s.panels_ahead * s.panel_rows * memory::mass_stride)
     {
     }
+};
+
+/// Masses are stored times 2^-26: those below 2^-100 are then subnormal, and become zero in sums.
+inline constexpr float stored_mass = 0x1p-26f;
+
+inline __device__ float add_counted(float sum, float mass)
+{
+    float result;
+    asm("add.ftz.f32 %0, %1, %2;" : "=f"(result) : "f"(sum), "f"(mass));
+    return result;
+}
+
+/// Panels of masses on their way from a warpgroup that scores to the warps that select, as either side sees them.
+template <int Width>
+class mass_queue
+{
+    using memory = selection_memory<Width>;
+
+public:
+    __device__ mass_queue(selection_places<Width> const& m, selection_sizes const& s, int party)
+        : m_(m), s_(s), party_(party)
+    {
+    }
+
+    /// Row of the panel at hand.
+    __device__ float* row(int n) const
+    {
+        return m_.mass + ((party_ * s_.panels_ahead + at_) * s_.panel_rows + n) * memory::mass_stride;
+    }
+    __device__ void wait_full() const { m_.fixed.masses_full[party_][at_].wait(parity_); }
+    __device__ void wait_free() const { m_.fixed.masses_free[party_][at_].wait(parity_ ^ 1); }
+    __device__ void hand_over() const { m_.fixed.masses_full[party_][at_].arrive(); }
+    __device__ void hand_back() const { m_.fixed.masses_free[party_][at_].arrive(); }
+    __device__ void advance()
+    {
+        if (++at_ == s_.panels_ahead) at_ = 0, parity_ ^= 1;
+    }
+
+private:
+    selection_places<Width> const& m_;
+    selection_sizes const& s_;
+    int party_, at_ = 0;
+    std::uint32_t parity_ = 0;
 };
 
 } // namespace spla::cuda

@@ -7,7 +7,7 @@
 namespace spla::cuda
 {
 
-/// Takes vectors of summaries as they come.
+/// Takes vectors of summaries, sub-block by sub-block.
 template <int Width>
 class vector_ring
 {
@@ -17,13 +17,23 @@ public:
     {
     }
 
-    /// Place of the next vector, once it is there.
-    __device__ int next()
+    /// Place of a vector of the sub-block at hand, once it is there.
+    __device__ int wait(int vector) const
     {
-        int const place = place_;
-        m_.fixed.full[place].wait(parity_);
-        if (++place_ == places_) place_ = 0, parity_ ^= 1;
+        int place = place_ + vector;
+        std::uint32_t parity = parity_;
+        if (place >= places_) place -= places_, parity ^= 1;
+        m_.fixed.full[place].wait(parity);
         return place;
+    }
+    /// Waits for what is there, before it is let go: the compiler moves nothing over this, so that work above is done
+    /// while products are under way and does not sink below their end.
+    __device__ void keep_above(int place) const { m_.fixed.full[place].wait(place >= place_ ? parity_ : parity_ ^ 1); }
+    /// On to the next sub-block.
+    __device__ void advance(int vectors)
+    {
+        place_ += vectors;
+        if (place_ >= places_) place_ -= places_, parity_ ^= 1;
     }
     __device__ std::uint32_t address(int place) const { return shared_address(m_.vector[place]); }
     /// This warp has read it. Without a branch: products may be under way.
@@ -40,7 +50,7 @@ public:
 
 private:
     selection_places<Width> const& m_;
-    int places_, place_ = 0;
+    int places_, place_ = 0; ///< of the sub-block's first vector
     std::uint32_t parity_ = 0;
     bool leader_;
 };
