@@ -32,7 +32,8 @@ struct gathered_summaries
     static std::size_t bytes(detail::summary_tensor const& s, std::int64_t blocks)
     {
         bool const scaled = s.storage == summary_storage::int8;
-        return vector_bytes(s, blocks) + (scaled ? static_cast<std::size_t>(blocks * vectors_of_block(s)) * 4 : 0);
+        // A panel of scales may begin at the last block.
+        return vector_bytes(s, blocks) + (scaled ? static_cast<std::size_t>(blocks * vectors_of_block(s) + 64) * 4 : 0);
     }
     /// In memory of bytes().
     static gathered_summaries in(void* memory, detail::summary_tensor const& s, std::int64_t blocks,

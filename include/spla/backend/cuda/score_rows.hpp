@@ -19,7 +19,7 @@ template <class Metric>
 inline constexpr bool scores_on_matrix_units = !Metric::reads_keys && (Metric::covariance == covariance_kind::none ||
                                                                        Metric::covariance == covariance_kind::diagonal);
 
-/// Single: blocks are not cut into sub-blocks.
+/// Single: blocks are not cut into sub-blocks, and summaries are of 16 bits.
 template <class Metric, int Width, bool Single>
 class score_rows
 {
@@ -38,9 +38,11 @@ public:
     /// Number of a thread's row i.
     __device__ static int row(int i) { return threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4 + 8 * i; }
 
-    /// Queries of a thread's two rows, null where it has none; blocks: that compete, of each.
-    __device__ void open(bfloat16 const* const (&query)[2], int const (&blocks)[2])
+    /// Queries of a thread's two rows, null where it has none; blocks: that compete, of each. scales: number of the
+    /// first scale of the item's first vector.
+    __device__ void open(bfloat16 const* const (&query)[2], int const (&blocks)[2], int scales)
     {
+        scales_ = scales + threadIdx.x % 4 * 2;
         int const column = threadIdx.x % 4 * 2;
 #pragma unroll
         for (int k = 0; k < Width / 4; ++k)
@@ -75,7 +77,7 @@ public:
     {
         if constexpr (Single)
         {
-            score_part<Kept, true>(panel, nullptr);
+            score_part<Kept, true>(panel, 0, nullptr);
             add_finite(mean_);
         }
         else
@@ -84,7 +86,7 @@ public:
             clear(mass);
             for (int part = 0; part < s_.sub_blocks; ++part)
             {
-                score_part<Kept, true>(panel, mass);
+                score_part<Kept, true>(panel, part, mass);
                 add(mass);
             }
             add_finite(mass);
@@ -115,7 +117,7 @@ public:
     {
         if constexpr (Single)
         {
-            score_part<Kept, false>(panel, nullptr);
+            score_part<Kept, false>(panel, 0, nullptr);
             hand_over(mean_, to, exchanged);
         }
         else
@@ -124,7 +126,7 @@ public:
             clear(mass);
             for (int part = 0; part < s_.sub_blocks; ++part)
             {
-                score_part<Kept, false>(panel, nullptr);
+                score_part<Kept, false>(panel, part, nullptr);
                 add(mass);
             }
             hand_over(mass, to, exchanged);
@@ -206,7 +208,7 @@ private:
     /// Masses of the stream's next sub-block into mean_; those of earlier ones of the same blocks are in `mass`, or
     /// there are none. First: the first pass.
     template <bool Kept, bool First>
-    __device__ void score_part(int panel, float* mass)
+    __device__ void score_part(int panel, int part, float* mass)
     {
         constexpr int vectors = 1 + has_variance + Kept;
         float offset[2];
@@ -221,10 +223,12 @@ private:
         wait_products<Kept>();
         ring_.let_go(mean);
         pin(mean_);
+        scale(mean_, panel, part * vectors);
         if constexpr (cumulant)
         {
             ring_.let_go(variance);
             pin(variance_);
+            scale(variance_, panel, part * vectors + 1);
             float const factor = s_.half_square / s_.scale * 1.4426950408889634f; // logits are not scaled yet
 #pragma unroll
             for (int i = 0; i < numbers; ++i) mean_[i] = fmaf(variance_[i], factor, mean_[i]);
@@ -247,6 +251,7 @@ private:
             wait_products<weighs>();
             ring_.let_go(kept);
             pin(kept_);
+            scale(kept_, panel, part * vectors + vectors - 1);
             make_exponents(kept_, offset);
             if constexpr (First)
             {
@@ -260,6 +265,7 @@ private:
             wait_products<0>();
             ring_.let_go(variance);
             pin(variance_);
+            scale(variance_, panel, part * vectors + 1);
         }
         ring_.advance(vectors);
 #pragma unroll
@@ -269,6 +275,21 @@ private:
             if constexpr (weighs) weight = fmaf(variance_[i], s_.half_square * s_.others, s_.others);
             mean_[i] = Kept ? fmaf(mean_[i], weight, kept_[i]) : mean_[i] * weight;
         }
+    }
+    /// Products with vectors of 8 bits become those with what they stand for: by the kernel for sub-blocks alone, so
+    /// that the usual one keeps its registers.
+    __device__ void scale(float (&product)[numbers], int panel, int vector) const
+    {
+        if (Single || !s_.scales) return;
+        float const* const from = s_.scales + vector * s_.scale_stride + scales_ + panel * panel_blocks;
+#pragma unroll
+        for (int j = 0; j < numbers / 4; ++j)
+#pragma unroll
+            for (int e = 0; e < 2; ++e)
+            {
+                float const one = from[8 * j + e];
+                product[4 * j + e] *= one, product[4 * j + 2 + e] *= one;
+            }
     }
     __device__ void product_with(float (&to)[numbers], std::uint32_t const (&rows)[Width / 4], int place)
     {
@@ -386,6 +407,7 @@ private:
     float mean_[numbers], variance_[has_variance ? numbers : 1], kept_[numbers];
     float reference_[2], sum_[2];
     int blocks_[2];
+    int scales_;
 };
 
 } // namespace spla::cuda

@@ -81,7 +81,7 @@ void launch_selection(Kokkos::Cuda const& exec, selection_arguments const& a)
 template <class Metric, int Width>
 void launch_selection_of_width(Kokkos::Cuda const& exec, selection_arguments const& a)
 {
-    if (a.sizes.sub_blocks == 1)
+    if (a.sizes.sub_blocks == 1 && !a.sizes.scales)
         launch_selection<Metric, Width, true>(exec, a);
     else
         launch_selection<Metric, Width, false>(exec, a);

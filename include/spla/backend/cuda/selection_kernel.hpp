@@ -92,7 +92,10 @@ private:
             blocks[i] = scores ? p.competing(s_.bounds.sink_blocks) : 0;
             exchanged_[i] = exchanged_places(s_, slot);
         }
-        rows_.open(query, blocks);
+        // Of the item's first block that may compete.
+        int const vector = item.head * s_.vectors_of_block, first = find_summaries(s_, item).first;
+        rows_.open(query, blocks,
+                   vector * static_cast<int>(s_.scale_stride) + first + static_cast<int>(s_.bounds.sink_blocks));
     }
 
     template <bool Kept>

@@ -91,8 +91,8 @@ inline __device__ int skipped_lists(selection_sizes const& s, int first)
 inline __device__ selection_item find_item(selection_sizes const& s, int item)
 {
     // The longest first, head after head: those at work at one time share summaries in the second-level cache. Lengths
-    // fall along a sequence's items of a head: every other time they are taken from behind, so that lengths have no leap
-    // that one block of threads would meet again and again.
+    // fall along a sequence's items of a head: every other time they are taken from behind, so that lengths have no
+    // leap that one block of threads would meet again and again.
     int const all = items_here(s) / s.key_heads, number = all - 1 - item % all;
     int const sequences = static_cast<int>(s.sequences.count);
     selection_item found;

@@ -178,7 +178,10 @@ private:
         return block * block_tokens > begin ? block * block_tokens : begin;
     }
 
-    __device__ std::int64_t number() const { return a_.to.number(a_.tiles, t_); } ///< found anew: registers are few
+    __device__ std::int64_t number() const
+    {
+        return a_.to.number(a_.tiles, t_);
+    } ///< found anew: registers are few
     __device__ void write(int first, int end, int& count) const
     {
         std::uint32_t* const entries = a_.to.of(number());
