@@ -56,6 +56,12 @@ struct sequence_table
         if (key_offsets && (key_offsets[b] < 0 || key_offsets[b] + length > key_tokens)) return {b, 0, 0};
         return {b, n, length};
     }
+    /// The same of a sequence that has work items: it breaks none.
+    KOKKOS_FUNCTION sequence at_work(std::int64_t b) const
+    {
+        if (!offsets) return {b, queries, keys};
+        return {b, offsets[b + 1] - offsets[b], lengths[b]};
+    }
 };
 
 /// Work items, sequence after sequence.

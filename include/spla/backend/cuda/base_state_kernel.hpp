@@ -197,7 +197,7 @@ private:
     __device__ void fetch_state(tile_place const& t, int end) const
     {
         if (end <= a_.shape.tiles.bounds.sink_blocks) return;
-        float const* const matrix = a_.state.matrix(a_.shape.tiles.sequences[t.sequence], t.head, end);
+        float const* const matrix = a_.state.matrix(a_.shape.tiles.sequences.at_work(t.sequence), t.head, end);
         int const numbers = static_cast<int>(a_.state.features * a_.state.leading);
 #pragma unroll 1
         for (int i = lane_ * 32; i < numbers; i += 32 * 32) fetch_line(matrix + i);

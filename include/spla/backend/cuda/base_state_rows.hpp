@@ -45,7 +45,7 @@ private:
     __device__ void load_state(base_rows const& note)
     {
         bool const empty = note.state_end <= a_.shape.tiles.bounds.sink_blocks;
-        detail::sequence const s = a_.shape.tiles.sequences[note.sequence];
+        detail::sequence const s = a_.shape.tiles.sequences.at_work(note.sequence);
         float const* const matrix = empty ? nullptr : a_.state.matrix(s, note.head, note.state_end);
         int const leading = static_cast<int>(a_.state.leading);
         bool here[2]; // columns

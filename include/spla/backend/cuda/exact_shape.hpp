@@ -96,7 +96,7 @@ inline __device__ tile_place find_tile(exact_shape const& shape, int item)
     }
     else
         t.sequence = number / static_cast<int>(shape.items.each), tile = number % static_cast<int>(shape.items.each);
-    detail::sequence const s = shape.sequences[t.sequence];
+    detail::sequence const s = shape.sequences.at_work(t.sequence);
     int const keys = static_cast<int>(s.keys);
     t.first_position = keys - static_cast<int>(s.queries);
     t.first = (floor_divide(t.first_position, shape.tokens) + tile) * shape.tokens;

@@ -89,7 +89,7 @@ private:
     }
     __device__ void add_normaliser(residual_tile const& t)
     {
-        detail::sequence const s = a_.shape.tiles.sequences[t.place.sequence];
+        detail::sequence const s = a_.shape.tiles.sequences.at_work(t.place.sequence);
         float const* const normaliser = a_.state.normaliser(s, t.place.head, t.state_end);
         int const column = threadIdx.x % 4 * 2;
 #pragma unroll

@@ -110,7 +110,7 @@ inline __device__ selection_item find_item(selection_sizes const& s, int item)
     }
     found.head = item / all;
     if (((s.key_heads - 1 - found.head) * sequences + found.sequence) % 2 != 0) of_sequence = each - 1 - of_sequence;
-    detail::sequence const of = s.sequences[found.sequence];
+    detail::sequence const of = s.sequences.at_work(found.sequence);
     found.keys = static_cast<int>(of.keys), found.first = found.keys - static_cast<int>(of.queries);
     found.first_list = skipped_lists(s, found.first) + of_sequence * scoring_groups * s.lists_each;
     return found;

@@ -35,7 +35,7 @@ struct state_reader
 private:
     __device__ void read(residual_tile const& t, int& chunks)
     {
-        detail::sequence const s = a.shape.tiles.sequences[t.place.sequence];
+        detail::sequence const s = a.shape.tiles.sequences.at_work(t.place.sequence);
         float const* const matrix = a.state.matrix(s, t.place.head, t.state_end);
         int const count = Halves * chunks_to_a_half(a.shape);
         if (thread == 0) load(matrix, 0);
