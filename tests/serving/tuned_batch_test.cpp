@@ -47,6 +47,8 @@ void holds(std::vector<data<Exec, Element>> const& d, spla::options<> const& o, 
         hold_arithmetic(v, d[b], r[b], o, lost);
     }
     INFO("layout " << static_cast<int>(layout) << ": " << batch.plan() << "\n" << v.text());
+    // Prompts get the kernels that prefill() gets.
+    CHECK(batch.plan().exact.matrix_units == spla::plan_prefill(Exec(), d[0].problem(), o).exact.matrix_units);
     CHECK(v.passed());
     CHECK(v.lse.compared > 0);
 }
