@@ -25,7 +25,7 @@ struct settings
     bool wants(std::string const& study) const { return std::find(what.begin(), what.end(), study) != what.end(); }
 };
 
-char const* const studies[] = {"sharings", "given", "random", "groups", "short", "error"};
+char const* const studies[] = {"sharings", "given", "random", "groups", "short", "steps", "error"};
 
 inline std::vector<std::string> split(std::string const& text)
 {

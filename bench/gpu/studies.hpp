@@ -5,6 +5,7 @@
 #include "exact_rows.hpp"
 #include "random_lists.hpp"
 #include "record.hpp"
+#include "step_case.hpp"
 
 #include <iostream>
 
@@ -146,6 +147,52 @@ inline bool study_short(session const& all)
             list_figures const work(c);
             all.r.add("short", std::string("whole.") + sharing.name, c, all.time(25, [&] { c.whole(); }), work.exact,
                       work.union_ratio);
+        }
+    }
+    return true;
+}
+
+/// Largest difference of two outputs, over their largest number.
+inline double difference(view4<inputs::element> const& a, view4<inputs::element> const& b)
+{
+    auto const x = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, a);
+    auto const y = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace{}, b);
+    double most = 0, largest = 0;
+    for (std::size_t i = 0; i < x.size(); ++i)
+    {
+        double const one = static_cast<float>(x.data()[i]), other = static_cast<float>(y.data()[i]);
+        double const far = std::abs(one - other);
+        most = far <= most ? most : far; // NaN is more
+        largest = std::max(largest, std::abs(one));
+    }
+    return most / largest;
+}
+
+/// Prompts as an engine runs them, over pages of 64 tokens: at once, and in chunks. Held against prefill(): sums are
+/// carried over other tiles, and rows are rounded to bf16 last.
+inline bool study_steps(session const& all)
+{
+    auto const& s = all.s;
+    for (std::int64_t const tokens : s.tokens)
+    {
+        inputs const in = make_inputs(problem_of(tokens, s.query_heads, s.key_heads, s.dim));
+        for (auto const& sharing : sharings)
+        {
+            prefill_case c(in, options_of(sharing.share, s.segment));
+            c.whole_with_lists();
+            list_figures const work(c);
+            for (std::int64_t const chunk : {tokens, std::int64_t{8192}, std::int64_t{2048}})
+            {
+                step_case steps(in, c.o, chunk);
+                steps.whole();
+                Kokkos::fence();
+                std::string const what = std::string("whole.") + sharing.name + ".chunks" + std::to_string(chunk);
+                if (tokens == s.tokens.front() && chunk == tokens) std::cout << steps.plan() << '\n';
+                double const far = difference(c.output, steps.output);
+                std::printf("%-30s differs from prefill by %.2e of the largest number\n", what.c_str(), far);
+                if (!(far <= 0x1p-6)) return false;
+                all.r.add("steps", what, c, all.time(9, [&] { steps.whole(); }), work.whole(), work.union_ratio);
+            }
         }
     }
     return true;
