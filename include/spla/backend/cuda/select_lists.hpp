@@ -19,7 +19,7 @@ struct selection_arguments
 /// Panels of an item; 0 where all lists hold everything that competes.
 inline __device__ int panels_of(selection_sizes const& s, selection_item const& item)
 {
-    int const lists = scoring_groups * s.lists_each, last = last_list(s, item);
+    int const lists = scoring_groups * s.lists_each, last = item.last_list;
     int const list = item.first_list + lists - 1 < last ? item.first_list + lists - 1 : last;
     int const blocks = find_list(s, item, list).competing(s.bounds.sink_blocks); // ends never fall
     bool const scored = s.top_k > 0 && (blocks > s.top_k || s.cuts);

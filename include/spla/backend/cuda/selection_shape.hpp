@@ -72,19 +72,19 @@ struct list_place
 struct selection_item
 {
     int sequence, head;
-    int first, keys; ///< positions of the sequence's first query, and behind its last key
-    int first_list;  ///< counted from the sequence's first tile
+    int first, keys;           ///< positions of the sequence's first query, and behind its last key
+    int first_tile;            ///< of the sequence; its lists are counted from there
+    int first_list, last_list; ///< the item's first; the sequence's last
 };
 
+/// Items that there are of one head, and of all.
+inline __device__ int items_of_head(selection_sizes const& s)
+{
+    return s.items.first ? s.items.first[s.items.sequences] : s.most_items;
+}
 inline __device__ int items_here(selection_sizes const& s)
 {
-    return (s.items.first ? s.items.first[s.items.sequences] : s.most_items) * s.key_heads;
-}
-
-/// First lists of a sequence that are not made here.
-inline __device__ int skipped_lists(selection_sizes const& s, int first)
-{
-    return s.resumes && first > 0 && first % s.bounds.tile != 0 ? 1 : 0;
+    return items_of_head(s) * s.key_heads;
 }
 
 /// item: less than items_here().
@@ -93,7 +93,7 @@ inline __device__ selection_item find_item(selection_sizes const& s, int item)
     // The longest first, head after head: those at work at one time share summaries in the second-level cache. Lengths
     // fall along a sequence's items of a head: every other time they are taken from behind, so that lengths have no
     // leap that one block of threads would meet again and again.
-    int const all = items_here(s) / s.key_heads, number = all - 1 - item % all;
+    int const all = items_of_head(s), number = all - 1 - item % all;
     int const sequences = static_cast<int>(s.sequences.count);
     selection_item found;
     int of_sequence, each;
@@ -112,7 +112,11 @@ inline __device__ selection_item find_item(selection_sizes const& s, int item)
     if (((s.key_heads - 1 - found.head) * sequences + found.sequence) % 2 != 0) of_sequence = each - 1 - of_sequence;
     detail::sequence const of = s.sequences.at_work(found.sequence);
     found.keys = static_cast<int>(of.keys), found.first = found.keys - static_cast<int>(of.queries);
-    found.first_list = skipped_lists(s, found.first) + of_sequence * scoring_groups * s.lists_each;
+    // Divided once an item: find_list() is called for each list.
+    found.first_tile = floor_divide(found.first, s.bounds.tile);
+    found.last_list = floor_divide(found.keys - 1, s.bounds.tile) - found.first_tile;
+    bool const skips = s.resumes && found.first > 0 && found.first_tile * s.bounds.tile != found.first;
+    found.first_list = skips + of_sequence * scoring_groups * s.lists_each;
     return found;
 }
 
@@ -127,18 +131,11 @@ inline __device__ summary_place find_summaries(selection_sizes const& s, selecti
     return {0, static_cast<int>(s.tokens.begin(item.sequence)) / s.bounds.block};
 }
 
-/// Number of a sequence's last list.
-inline __device__ int last_list(selection_sizes const& s, selection_item const& item)
-{
-    return floor_divide(item.keys - 1, s.bounds.tile) - floor_divide(item.first, s.bounds.tile);
-}
-
 inline __device__ list_place find_list(selection_sizes const& s, selection_item const& item, int list)
 {
     list_place p{0, 0, 0, 0};
-    if (list > last_list(s, item)) return p;
-    int const first = item.first;
-    int const start = (floor_divide(first, s.bounds.tile) + list) * s.bounds.tile;
+    if (list > item.last_list) return p;
+    int const first = item.first, start = (item.first_tile + list) * s.bounds.tile;
     p.begin = p.scoring = start > first ? start : first;
     p.end = s.bounds.competing(p.begin).end;
     p.queries = 1;
