@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "mass_queue.hpp"
 #include "matrix_product.hpp"
 #include "row_pieces.hpp"
 #include "vector_ring.hpp"
@@ -34,9 +35,6 @@ class score_rows
 
 public:
     __device__ score_rows(selection_sizes const& s, selection_places<Width> const& m) : s_(s), ring_(m, s.places) {}
-
-    /// Number of a thread's row i.
-    __device__ static int row(int i) { return threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4 + 8 * i; }
 
     /// Queries of a thread's two rows, null where it has none; blocks: that compete, of each. scales: number of the
     /// first scale of the item's first vector.
@@ -141,68 +139,13 @@ private:
         if constexpr (!has_variance) mass = __float_as_int(mass) < 0 ? __int_as_float(0x7fffffff) : mass;
         return mass * unit;
     }
-    /// Sums over rows, each of them of the columns that a thread keeps; then to shared memory.
     __device__ void hand_over(float (&mass)[numbers], mass_queue<Width>& to, int const (&exchanged)[2])
     {
         float const unit[2] = {blocks_[0] == all_blocks ? 0.0f : stored_mass,
                                blocks_[1] == all_blocks ? 0.0f : stored_mass};
 #pragma unroll
         for (int i = 0; i < numbers; ++i) mass[i] = counted(mass[i], unit[i % 4 / 2]);
-        int const together = s_.rows_together;
-        if (together == 1)
-            store_masses<1>(mass, to, exchanged);
-        else if (together == 4)
-        {
-            add_rows<8, numbers>(mass), add_rows<4, numbers / 2>(mass);
-            store_masses<4>(mass, to, exchanged);
-        }
-        else if (together == 2)
-        {
-            add_rows<4, numbers>(mass);
-            store_masses<2>(mass, to, exchanged);
-        }
-        else
-        {
-            add_rows<16, numbers>(mass), add_rows<8, numbers / 2>(mass), add_rows<4, numbers / 4>(mass);
-            store_masses<8>(mass, to, exchanged);
-        }
-        to.hand_over();
-        to.advance();
-    }
-    /// Two threads with the same columns of two rows: each keeps the sums of one half of them, the first of its
-    /// numbers.
-    template <int Far, int Count>
-    __device__ static void add_rows(float (&mass)[numbers])
-    {
-        bool const upper = (threadIdx.x & Far) != 0;
-#pragma unroll
-        for (int i = 0; i < Count / 2; ++i)
-        {
-            float const other = __shfl_xor_sync(0xffffffffu, upper ? mass[i] : mass[i + Count / 2], Far);
-            mass[i] = add_counted(upper ? mass[i + Count / 2] : mass[i], other);
-        }
-    }
-    template <int Together>
-    __device__ static void store_masses(float const (&mass)[numbers], mass_queue<Width> const& to,
-                                        int const (&exchanged)[2])
-    {
-        constexpr int count = numbers / Together; // that a thread keeps
-        // Of its columns, in runs of 8: those that its part in sums has left it.
-        int part = 0;
-#pragma unroll
-        for (int far = 4 * Together / 2, runs = numbers / 8; far >= 4; far /= 2, runs /= 2)
-            part += (threadIdx.x & far) != 0 ? runs : 0;
-        int const first = mass_place(part * 8 + threadIdx.x % 4 * 2);
-        to.wait_free();
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-        {
-            float* const at = to.row(row(i) / Together) + (first ^ exchanged[i]);
-#pragma unroll
-            for (int j = 0; j < count / 4; ++j)
-                *reinterpret_cast<float2*>(at + mass_place(8 * j)) =
-                    float2{mass[4 * j + 2 * i], mass[4 * j + 2 * i + 1]};
-        }
+        row_sums<Width>::put(mass, s_.rows_together, to, exchanged);
     }
 
     /// Masses of the stream's next sub-block into mean_; those of earlier ones of the same blocks are in `mass`, or

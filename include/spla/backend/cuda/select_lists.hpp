@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "best_blocks.hpp"
+#include "mass_queue.hpp"
 
 /// The warps that select: they sum the masses of each list's rows, panel by panel as the scoring warpgroups hand them
 /// over, and keep the best blocks. Two warps serve each scoring warpgroup, and take its lists in turn.

@@ -80,7 +80,7 @@ private:
 #pragma unroll
         for (int i = 0; i < 2; ++i)
         {
-            int const row = rows_.row(i), slot = slot_of(row);
+            int const row = score_row(i), slot = slot_of(row);
             int const of_list = s_.chunks > 1 ? chunk * score_rows_each + row : row - slot * s_.rows_per_list;
             int const q = of_list / s_.group;
             list_place const p = slot < s_.lists_each ? find_list(s_, item, first_list + slot) : list_place{0, 0, 0, 0};

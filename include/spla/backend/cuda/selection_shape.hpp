@@ -225,47 +225,4 @@ struct selection_places
     }
 };
 
-/// Masses are stored times 2^-26: those below 2^-100 are then subnormal, and become zero in sums.
-inline constexpr float stored_mass = 0x1p-26f;
-
-inline __device__ float add_counted(float sum, float mass)
-{
-    float result;
-    asm("add.ftz.f32 %0, %1, %2;" : "=f"(result) : "f"(sum), "f"(mass));
-    return result;
-}
-
-/// Panels of masses on their way from a warpgroup that scores to the warps that select, as either side sees them.
-template <int Width>
-class mass_queue
-{
-    using memory = selection_memory<Width>;
-
-public:
-    __device__ mass_queue(selection_places<Width> const& m, selection_sizes const& s, int party)
-        : m_(m), s_(s), party_(party)
-    {
-    }
-
-    /// Row of the panel at hand.
-    __device__ float* row(int n) const
-    {
-        return m_.mass + ((party_ * s_.panels_ahead + at_) * s_.panel_rows + n) * memory::mass_stride;
-    }
-    __device__ void wait_full() const { m_.fixed.masses_full[party_][at_].wait(parity_); }
-    __device__ void wait_free() const { m_.fixed.masses_free[party_][at_].wait(parity_ ^ 1); }
-    __device__ void hand_over() const { m_.fixed.masses_full[party_][at_].arrive(); }
-    __device__ void hand_back() const { m_.fixed.masses_free[party_][at_].arrive(); }
-    __device__ void advance()
-    {
-        if (++at_ == s_.panels_ahead) at_ = 0, parity_ ^= 1;
-    }
-
-private:
-    selection_places<Width> const& m_;
-    selection_sizes const& s_;
-    int party_, at_ = 0;
-    std::uint32_t parity_ = 0;
-};
-
 } // namespace spla::cuda
