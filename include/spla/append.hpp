@@ -73,10 +73,7 @@ void advance_state(Exec const& exec, State& state, tensor<Element const> const& 
     }
     state.tokens = until;
 }
-} // namespace detail
 
-namespace detail
-{
 /// The problem of an append: its queries are the new tokens.
 template <class Key>
 problem describe_append(view_facts const& new_key, view_facts const& k, view_facts const& v,

@@ -7,17 +7,30 @@
 namespace spla
 {
 
+namespace detail
+{
+/// Of a stage that selects nothing: lists are given, or there are none.
+template <class Exec, class Metric, class FeatureMap>
+plan make_stage_plan(char const* call, problem const& p, options<Metric, FeatureMap> const& o,
+                     std::int64_t list_capacity, backend::branches wanted)
+{
+    plan made = make_plan<Exec>(call, false, p, o, list_capacity, wanted);
+    made.list_bytes = made.partial_bytes = made.summary_bytes = 0;
+    made.workspace_bytes = made.feature_bytes + made.branch_bytes;
+    made.selection = {};
+    return made;
+}
+} // namespace detail
+
 /// Plan of append() of p.queries tokens, called with a workspace: phi of the keys that enter the linear state, where a
 /// tuned kernel sums them. Its residual stage is that of the states.
 /// @throws argument_error  as plan_prefill()
 template <class Exec, class Metric, class FeatureMap>
 plan plan_append(Exec const&, problem const& p, options<Metric, FeatureMap> const& o)
 {
-    plan made = detail::make_plan<Exec>("append", false, p, o, o.top_k, backend::branches::residual_stage);
-    made.list_bytes = made.partial_bytes = made.summary_bytes = made.branch_bytes = 0;
+    plan made = detail::make_stage_plan<Exec>("append", p, o, o.top_k, backend::branches::residual_stage);
+    made.branch_bytes = 0, made.carried_tiles = 0;
     made.feature_bytes = made.workspace_bytes = backend::append_bytes<Exec>(p, o);
-    made.carried_tiles = 0;
-    made.selection = {};
     if (made.feature_bytes > 0) made.residual = {true, true, ""};
     return made;
 }
@@ -29,12 +42,7 @@ template <class Exec, class Metric, class FeatureMap>
 plan plan_selected_attention(Exec const&, problem const& p, options<Metric, FeatureMap> const& o,
                              std::int64_t list_capacity)
 {
-    plan made =
-        detail::make_plan<Exec>("selected_attention", false, p, o, list_capacity, backend::branches::exact_stage);
-    made.list_bytes = made.partial_bytes = made.summary_bytes = 0;
-    made.workspace_bytes = made.branch_bytes;
-    made.selection = {};
-    return made;
+    return detail::make_stage_plan<Exec>("selected_attention", p, o, list_capacity, backend::branches::exact_stage);
 }
 
 /// Plan of residual_attention() for these sizes, called with a workspace: phi of all keys, and what waits between
@@ -44,12 +52,7 @@ template <class Exec, class Metric, class FeatureMap>
 plan plan_residual_attention(Exec const&, problem const& p, options<Metric, FeatureMap> const& o,
                              std::int64_t list_capacity)
 {
-    plan made =
-        detail::make_plan<Exec>("residual_attention", false, p, o, list_capacity, backend::branches::residual_stage);
-    made.list_bytes = made.partial_bytes = made.summary_bytes = 0;
-    made.workspace_bytes = made.feature_bytes + made.branch_bytes;
-    made.selection = {};
-    return made;
+    return detail::make_stage_plan<Exec>("residual_attention", p, o, list_capacity, backend::branches::residual_stage);
 }
 
 } // namespace spla

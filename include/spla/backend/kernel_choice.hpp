@@ -87,6 +87,34 @@ void make_lists(Exec const& exec, detail::tensor<Element const> const& query, de
     }
 }
 
+/// The branches that `shape` asks for on matrix units, and their combination, over what was prepared for them. Rows of
+/// the exact branch wait at exact_rows for the residual's, in full precision. False where a kernel cannot take a view.
+template <class FeatureMap, class Exec, class Element>
+bool attend_prepared(Exec const& exec, detail::tensor<Element const> const& query,
+                     detail::tensor<Element const> const& residual_query, detail::tensor<Element const> const& key,
+                     detail::tensor<Element const> const& value, key_features const& features,
+                     detail::list_tensor const& list, portable::linear_tensor<accumulator_t<Element>> const& state,
+                     accumulator_t<Element>* exact_rows, portable::attention_outputs<Element> const& out,
+                     portable::attention_shape const& shape, branch_work const& work)
+{
+    using T = accumulator_t<Element>;
+    if (!shape.residual || shape.everything) return attend_on_matrix_units(exec, query, key, value, out, shape, work);
+    detail::tensor<T const> rows;
+    if (shape.exact)
+    {
+        portable::attention_outputs<Element> exact = out;
+        exact.output = {}, exact.residual = {};
+        if (out.output)
+        {
+            rows = portable::rows_between<T const>(shape, exact_rows);
+            exact.sparse = {exact_rows, true, {rows.stride[0], rows.stride[1], rows.stride[2]}, rows.map};
+        }
+        if (!attend_on_matrix_units(exec, query, key, value, exact, shape, work)) return false;
+    }
+    return attend_residual_on_matrix_units<FeatureMap>(exec, residual_query, features, value, list, state, rows, out,
+                                                       shape, work);
+}
+
 /// What the branches of one part of a call need, on matrix units. False, and nothing that counts done, where the
 /// portable kernel must do it.
 template <class FeatureMap, class Exec, class Element>
@@ -95,28 +123,11 @@ bool attend_by_branches(Exec const& exec, attention_call<Element> const& call,
                         detail::list_tensor const& list, portable::linear_tensor<accumulator_t<Element>> const& state,
                         portable::attention_outputs<Element> const& out, portable::attention_shape const& shape)
 {
-    using T = accumulator_t<Element>;
     if (shape.exact && !call.how.exact.matrix_units) return false;
     if (shape.residual && !call.how.residual.matrix_units) return false;
     branch_work const work = prepare_branches<Exec, Element>(exec, list, shape, call.between);
-    if (!work) return false;
-    if (!shape.residual || shape.everything)
-        return attend_on_matrix_units(exec, query, call.key, call.value, out, shape, work);
-    // The exact branch's rows wait for the residual's in full precision.
-    detail::tensor<T const> rows;
-    if (shape.exact)
-    {
-        portable::attention_outputs<Element> exact = out;
-        exact.output = {}, exact.residual = {};
-        if (out.output)
-        {
-            rows = portable::rows_between<T const>(shape, call.exact_rows);
-            exact.sparse = {call.exact_rows, true, {rows.stride[0], rows.stride[1], rows.stride[2]}, {}};
-        }
-        if (!attend_on_matrix_units(exec, query, call.key, call.value, exact, shape, work)) return false;
-    }
-    return attend_residual_on_matrix_units<FeatureMap>(exec, residual_query, call.features, call.value, list, state,
-                                                       rows, out, shape, work);
+    return work && attend_prepared<FeatureMap>(exec, query, residual_query, call.key, call.value, call.features, list,
+                                               state, call.exact_rows, out, shape, work);
 }
 
 /// Is every competing block of these queries selected, so that matrix units need no lists, and no residual? Not where

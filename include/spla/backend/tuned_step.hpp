@@ -116,23 +116,9 @@ public:
                                                                       call_.made.table(schedule::tuned_bases),
                                                                       call_.made.table(schedule::tuned_chains)});
             if (!work) Kokkos::abort("spla: a step's workspace is smaller than its plan");
-            if (!shape.residual)
-            {
-                attend_on_matrix_units(exec_, call_.query, call_.key, call_.value, call_.out, shape, work);
-                return;
-            }
-            portable::attention_outputs<Element> exact = call_.out;
-            exact.output = {}, exact.residual = {};
-            detail::tensor<T const> rows;
-            if (call_.out.output)
-            {
-                auto* const first = reinterpret_cast<T*>(call_.scratch + how_.exact_rows);
-                rows = portable::rows_between<T const>(shape, first);
-                exact.sparse = {first, true, {rows.stride[0], rows.stride[1], rows.stride[2]}, rows.map};
-            }
-            attend_on_matrix_units(exec_, call_.query, call_.key, call_.value, exact, shape, work);
-            attend_residual_on_matrix_units<FeatureMap>(exec_, call_.residual_query, features_, call_.value, call_.list,
-                                                        call_.state, rows, call_.out, shape, work);
+            attend_prepared<FeatureMap>(exec_, call_.query, call_.residual_query, call_.key, call_.value, features_,
+                                        call_.list, call_.state, reinterpret_cast<T*>(call_.scratch + how_.exact_rows),
+                                        call_.out, shape, work);
         }
 #endif
     }

@@ -103,7 +103,8 @@ struct base_state_memory
     // then: no warpgroup waits for the other one.
     static constexpr int places = 4;
     static constexpr int lag = places - 2; ///< rows are finished so many after the last whose features are made
-    static constexpr int rows_ahead = 2;   ///< of a tile that go before its blocks; with `lag` no more than notes
+    static constexpr int rows_ahead = 2;   ///< of a tile that go before its blocks
+    static_assert(lag + rows_ahead <= notes, "notes of rows that are not finished are not handed out again");
     struct stage
     {
         std::uint16_t features[feature_panels][stage_keys][panel_width];
