@@ -3,9 +3,10 @@
 #pragma once
 #include "exact_shape.hpp"
 #include "row_output.hpp"
+#include "row_softmax.hpp"
 
-/// 64 rows of a tile in one warpgroup's registers: logits, softmax with a running reference, and the weighted sum of
-/// values (spec section 3). While the matrix units make the logits of one step, the values of the step before are
+/// 64 rows of a tile in one warpgroup's registers: logits, their softmax, and the weighted sum of values (spec section
+/// 3). While the matrix units make the logits of one step, the values of the step before are
 /// summed, and while one warpgroup takes exponentials the other multiplies: they take turns.
 namespace spla::cuda
 {
@@ -16,18 +17,16 @@ class exact_rows
     using memory = exact_memory<KeyWidth, ValueWidth>;
     using logit_product = product<Element, memory::step_keys>;
     using value_product = product<Element, ValueWidth>;
-    static constexpr int blocks = memory::step_blocks;
-    static constexpr int block_logits = logit_product::registers / blocks; ///< of a thread
-    static constexpr float infinity = __builtin_huge_valf();
+    using softmax_of_rows = row_softmax<logit_product::registers, memory::step_blocks>;
+    using visits = typename softmax_of_rows::visits;
 
 public:
-    __device__ exact_rows(exact_shape const& shape, memory& m, int group) : shape_(shape), m_(m), group_(group)
+    __device__ exact_rows(exact_shape const& shape, memory& m, int group)
+        : shape_(shape), m_(m), group_(group), softmax_(shape.scale)
     {
-        int const lane = threadIdx.x % 32;
-        int const row = group * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4;
+        int const row = group * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
 #pragma unroll
-        for (int i = 0; i < 2; ++i) token_[i] = (row + 8 * i) / shape.group;
-        column_ = lane % 4 * 2;
+        for (int i = 0; i < 2; ++i) softmax_.token[i] = (row + 8 * i) / shape.group;
     }
 
     /// Logits and softmax of step n, the first of all. Is it its tile's last?
@@ -48,30 +47,18 @@ public:
     {
         float logits[logit_product::registers];
         start_step(logits, n);
-        visits const v(m_.note[n % memory::notes], token_);
+        auto const& note = m_.note[n % memory::notes];
+        visits const v(note, softmax_.token);
         wait_products<1>();
         pin(logits);
-        if (v.per_key) hide_later_keys(logits, v, n);
-        float sum[2];
-        bool const fits = weigh(logits, v, sum);
-        float shrink[2] = {1.0f, 1.0f};
-        bool const moves = __any_sync(0xffffffffu, !fits);
-        if (moves)
-        {
-            // Logits outgrew their reference: once more, with another. Seldom: a reference comes from a first block,
-            // and has room for 2^14.
-            repeat_logits(logits, n % memory::key_stages);
-            if (v.per_key) hide_later_keys(logits, v, n);
-            move_references(logits, v, !fits, shrink);
-            weigh(logits, v, sum);
-        }
         let_go(m_.key_free[n % memory::key_stages]);
         if (v.last) let_go(m_.query_free);
-#pragma unroll
-        for (int i = 0; i < 2; ++i) sum_[i] = sum_[i] * shrink[i] + sum[i];
+        if (v.per_key) softmax_.hide_later_keys(logits, v, note);
+        float shrink[2];
+        bool const moves = softmax_.weigh(logits, v, shrink);
         pin(logits);
         // Never so; but it keeps the compiler from waiting for the values' sum before it takes the exponentials.
-        if (sum_[0] + sum_[1] < 0.0f) wait_products<0>();
+        if (softmax_.sum[0] + softmax_.sum[1] < 0.0f) wait_products<0>();
         wait_products<0>();
         pin(output_);
         let_go(m_.value_free[(n - 1) % memory::value_stages]);
@@ -111,34 +98,19 @@ public:
     }
 
 private:
-    /// What a thread's rows have to do with a step.
-    struct visits
-    {
-        bool here[2][blocks]; ///< row, block
-        bool per_key, last;
-        __device__ visits(step_note<blocks> const& note, int const (&token)[2]) : per_key(note.per_key), last(note.last)
-        {
-#pragma unroll
-            for (int i = 0; i < 2; ++i)
-#pragma unroll
-                for (int h = 0; h < blocks; ++h) here[i][h] = note.tokens[h][token[i] / 32] >> token[i] % 32 & 1;
-        }
-    };
-
-    /// Softmax of a tile's first step.
+    /// Softmax of a tile's first step. Is it the tile's last?
     __device__ bool begin_tile(float (&logits)[logit_product::registers], int n)
     {
 #pragma unroll
-        for (int i = 0; i < 2; ++i) reference_[i] = -infinity;
-#pragma unroll
         for (int i = 0; i < value_product::registers; ++i) output_[i] = 0.0f;
-        visits const v(m_.note[n % memory::notes], token_);
+        auto const& note = m_.note[n % memory::notes];
+        visits const v(note, softmax_.token);
         let_go(m_.key_free[n % memory::key_stages]);
         if (v.last) let_go(m_.query_free);
-        if (v.per_key) hide_later_keys(logits, v, n);
-        float ignored[2];
-        move_references(logits, v, true, ignored);
-        weigh(logits, v, sum_);
+        if (v.per_key) softmax_.hide_later_keys(logits, v, note);
+        float nothing_before[2];
+        softmax_.begin();
+        softmax_.weigh(logits, v, nothing_before);
         keep_weights(logits);
         return v.last;
     }
@@ -164,15 +136,13 @@ private:
 #pragma unroll
         for (int i = 0; i < 2; ++i)
         {
-            float const sum = quad_sum(sum_[i]);
+            float const sum = quad_sum(softmax_.sum[i]);
             float factor = sum == 0.0f ? 0.0f : 1.0f / sum;
-            int const position = t.first + token_[i];
-            bool const mine = position >= t.begin && position < t.end && token_[i] < shape_.tokens;
+            int const token = softmax_.token[i], position = t.first + token;
+            bool const mine = position >= t.begin && position < t.end && token < shape_.tokens;
             int const query = position - t.first_position;
-            int const head = t.head * shape_.group + row + 8 * i - token_[i] * shape_.group;
-            if (out.lse && mine && lane % 4 == 0)
-                out.lse_of(t.sequence, query, head) =
-                    sum == 0.0f ? -infinity : reference_[i] * (shape_.scale * 0.69314718f) + logf(sum);
+            int const head = t.head * shape_.group + row + 8 * i - token * shape_.group;
+            if (out.lse && mine && lane % 4 == 0) out.lse_of(t.sequence, query, head) = softmax_.lse(i, sum);
             if (!out.sparse) continue;
             if (shape_.combines) combine(out.rule, i, mine ? head : 0, factor);
             auto const to = out.sparse.row(t.sequence, mine ? query : t.begin - t.first_position, head);
@@ -195,7 +165,8 @@ private:
         }
         factor *= rule.inverse_rms_of(quad_sum(squares), shape_.value_dim);
         if (!rule.sparse_weight.data) return;
-        float const* const weights = rule.sparse_weight.data + head * rule.sparse_weight.stride + column_;
+        float const* const weights =
+            rule.sparse_weight.data + head * rule.sparse_weight.stride + softmax_of_rows::column();
 #pragma unroll
         for (int j = 0; j < value_product::registers / 4; ++j)
 #pragma unroll
@@ -216,31 +187,6 @@ private:
         }
         close_products();
     }
-    /// The logits of this warp's rows again.
-    __device__ void repeat_logits(float (&x)[logit_product::registers], int place) const
-    {
-        int const lane = threadIdx.x % 32;
-        int const row = group_ * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4;
-        auto const word = [](auto const* panels, int r, int d) {
-            return *reinterpret_cast<std::uint32_t const*>(&panels[d / 64][r][(d % 64 / 8 ^ r % 8) * 8 + d % 8]);
-        };
-#pragma unroll
-        for (int i = 0; i < logit_product::registers; ++i) x[i] = 0.0f;
-#pragma unroll 1
-        for (int k = column_; k < KeyWidth; k += 16)
-        {
-            auto const* const q = m_.query;
-            std::uint32_t const a[4] = {word(q, row, k), word(q, row + 8, k), word(q, row, k + 8),
-                                        word(q, row + 8, k + 8)};
-#pragma unroll
-            for (int j = 0; j < memory::step_keys / 8; ++j)
-            {
-                auto const* const keys = m_.key[place];
-                std::uint32_t const b[2] = {word(keys, 8 * j + lane / 4, k), word(keys, 8 * j + lane / 4, k + 8)};
-                add_warp_product<Element>(x + 4 * j, a, b);
-            }
-        }
-    }
     __device__ void start_values(int place)
     {
         std::uint64_t const value = warp_descriptor(shared_address(m_.value[place]), memory::step_keys * 128);
@@ -250,95 +196,6 @@ private:
         close_products();
     }
 
-    /// Logits become weights exp2(scale (x - reference)), zero where a row does not see the key. sum: of this thread's.
-    /// False where a row has no reference yet, or weights grow past 2^14: nothing has been lost up to there, whatever
-    /// the largest logit is, and looking for it would take a third of a softmax's time.
-    __device__ bool weigh(float (&x)[logit_product::registers], visits const& v, float (&sum)[2]) const
-    {
-        bool fits = true;
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-        {
-            float const offset = reference_[i] == -infinity ? 0.0f : reference_[i] * shape_.scale;
-            float offsets[blocks];
-#pragma unroll
-            for (int h = 0; h < blocks; ++h) offsets[h] = v.here[i][h] ? offset : infinity;
-            float part[2] = {0.0f, 0.0f};
-#pragma unroll
-            for (int j = 0; j < logit_product::registers; j += 4)
-#pragma unroll
-                for (int e = 0; e < 2; ++e)
-                {
-                    float& w = x[j + 2 * i + e];
-                    w = exp2_fast(w * shape_.scale - offsets[j / block_logits]);
-                    part[e] += w;
-                }
-            sum[i] = part[0] + part[1];
-            bool const visits_any = v.here[i][0] || v.here[i][blocks - 1];
-            fits = fits && (!visits_any || (reference_[i] != -infinity && sum[i] <= 0x1p14f));
-        }
-        return fits;
-    }
-    /// The largest logit so far becomes the reference of each row that `moves` for any of its four threads. shrink:
-    /// what its earlier weights lose.
-    __device__ void move_references(float const (&x)[logit_product::registers], visits const& v, bool moves,
-                                    float (&shrink)[2])
-    {
-        float top[blocks][2][2]; // chains far enough apart that none waits for itself
-#pragma unroll
-        for (int h = 0; h < blocks; ++h)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) top[h][i / 2][i % 2] = x[h * block_logits + i];
-#pragma unroll
-        for (int j = 4; j < block_logits; j += 4)
-#pragma unroll
-            for (int h = 0; h < blocks; ++h)
-#pragma unroll
-                for (int i = 0; i < 4; ++i)
-                    top[h][i / 2][i % 2] = fmaxf(top[h][i / 2][i % 2], x[h * block_logits + j + i]);
-        float best[2];
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-        {
-            best[i] = v.here[i][0] ? fmaxf(top[0][i][0], top[0][i][1]) : -infinity;
-#pragma unroll
-            for (int h = 1; h < blocks; ++h)
-                best[i] = fmaxf(best[i], v.here[i][h] ? fmaxf(top[h][i][0], top[h][i][1]) : -infinity);
-        }
-#pragma unroll
-        for (int i = 0; i < 2; ++i) best[i] = fmaxf(best[i], __shfl_xor_sync(0xffffffffu, best[i], 1));
-#pragma unroll
-        for (int i = 0; i < 2; ++i) best[i] = fmaxf(best[i], __shfl_xor_sync(0xffffffffu, best[i], 2));
-        int row_moves = moves;
-        row_moves |= __shfl_xor_sync(0xffffffffu, row_moves, 1);
-        row_moves |= __shfl_xor_sync(0xffffffffu, row_moves, 2);
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-        {
-            float const reference = row_moves ? fmaxf(best[i], reference_[i]) : reference_[i];
-            shrink[i] = reference == -infinity ? 1.0f : exp2_fast((reference_[i] - reference) * shape_.scale);
-            reference_[i] = reference;
-        }
-    }
-    __device__ void hide_later_keys(float (&x)[logit_product::registers], visits const& v, int n) const
-    {
-        step_note<blocks> const& note = m_.note[n % memory::notes];
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-#pragma unroll
-            for (int h = 0; h < blocks; ++h)
-            {
-                int const keys = v.here[i][h] ? note.first + token_[i] - note.first_key[h] + 1 : 0;
-#pragma unroll
-                for (int j = 0; j < 8; ++j)
-#pragma unroll
-                    for (int e = 0; e < 2; ++e)
-                    {
-                        float& logit = x[h * block_logits + 4 * j + 2 * i + e];
-                        logit = 8 * j + column_ + e < keys ? logit : -infinity;
-                    }
-            }
-    }
     __device__ void keep_weights(float const (&x)[logit_product::registers])
     {
 #pragma unroll
@@ -350,9 +207,9 @@ private:
     {
         int const place = n % memory::value_stages;
         m_.value_full[place].wait(phase_parity(n, memory::value_stages));
-        step_note<blocks> const& note = m_.note[n % memory::notes];
+        auto const& note = m_.note[n % memory::notes];
         if (!note.per_key) return;
-        for (int h = 0; h < blocks; ++h)
+        for (int h = 0; h < memory::step_blocks; ++h)
         {
             int const seen = note.end - note.first_key[h];
             if (seen >= block_tokens) continue;
@@ -370,10 +227,8 @@ private:
 
     exact_shape const& shape_;
     memory& m_;
-    int group_, column_;
-    int token_[2];       ///< of this thread's rows
-    float reference_[2]; ///< logit whose weight is 1; -infinity until a row has seen a key
-    float sum_[2];       ///< of this thread's weights
+    int group_;
+    softmax_of_rows softmax_;
     float output_[value_product::registers];
     std::uint32_t weights_[logit_product::registers / 2];
 };
