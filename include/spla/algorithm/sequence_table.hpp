@@ -87,6 +87,8 @@ struct item_table
         }
         return {low, n - first[low]};
     }
+    /// Of all sequences.
+    KOKKOS_FUNCTION std::int64_t count() const { return first ? first[sequences] : sequences * each; }
     /// Number of the first item of a sequence.
     KOKKOS_FUNCTION std::int64_t begin(std::int64_t sequence) const
     {

@@ -51,6 +51,8 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
     bool const tunes = tunes_step(how, call), selects = tunes && !call.given && how.tuned.lists_per_item > 0;
     portable::tuned_work tuned;
     if (tunes) tuned = how.tuned;
+    // What tuned kernels leave to portable ones may be nothing, and is known on the device alone.
+    std::int64_t const left_teams = tunes ? portable::few_teams : std::numeric_limits<std::int64_t>::max();
     if (!selects) tuned.lists_per_item = 0;
     make_schedule(exec, how, call, attention, selection, tuned);
     auto const part = [&](bool of_tuned) {
@@ -70,7 +72,7 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
                                    call.residual_key, call.value, call.state, o.feature_map, part(false),
                                    call.made.table(schedule::entering), o.block, attention.residual_width,
                                    attention.value_dim},
-                               items(schedule::entering, how.most_entering));
+                               items(schedule::entering, how.most_entering), left_teams);
     }
     std::int64_t const heads = std::max<std::int64_t>(call.sequences.count, 1) * l.key_heads;
     if (!call.given)
@@ -89,7 +91,7 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
         kernel.items = call.made.table(schedule::choices);
         kernel.scratch_bytes = kernel.carve(nullptr).bytes;
         portable::launch("spla::select", exec, items(schedule::choices, how.most_choices) * l.key_heads,
-                         kernel.scratch_bytes, kernel);
+                         kernel.scratch_bytes, kernel, left_teams);
     }
     selection.sequences = sequences;
     portable::launch("spla::keep_slot", exec, heads, 0,
@@ -115,7 +117,7 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
                       how.how.runs, call.made.table(schedule::decoded)};
     kernel.scratch_bytes = kernel.carve(nullptr).bytes;
     portable::launch("spla::attention", exec, items(schedule::tiles, how.most_tiles) * l.key_heads,
-                     kernel.scratch_bytes, kernel);
+                     kernel.scratch_bytes, kernel, left_teams);
     if (how.how.runs > 1)
         portable::launch("spla::merge", exec, items(schedule::decoded, how.most_decoded) * l.query_heads, 0,
                          portable::merge_kernel<Exec, Element>{kernel.partial, kernel.out, attention});

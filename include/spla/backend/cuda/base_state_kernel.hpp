@@ -3,6 +3,7 @@
 #pragma once
 #include "base_rows_features.hpp"
 #include "base_state_rows.hpp"
+#include "block_place.hpp"
 #include "launch.hpp"
 
 /// The residual branch on Hopper in state form (spec section 4), for tiles of neighbouring tokens: rows phi(q) D, D the
@@ -139,21 +140,22 @@ private:
 #pragma unroll 1
         for (int first = 0; first < count; first += 32)
         {
-            int const mine = first + lane_ < count ? blocks[first + lane_] : 0;
             int const here = count - first < 32 ? count - first : 32;
+            block_place mine{};
+            if (lane_ < here)
+                mine =
+                    block_place::find(a_.features_map, a_.value_map, t.sequence, blocks[first + lane_] * block_tokens);
 #pragma unroll 1
             for (int i = 0; i < here; ++i, stages_ += memory::stages_a_block)
             {
-                int const block = __shfl_sync(0xffffffffu, mine, i);
-                if (lane_ == 0) load_block(block, t);
+                block_place const from = mine.of(i);
+                if (lane_ == 0) load_block(from, t.head);
                 __syncwarp();
             }
         }
     }
-    __device__ void load_block(int block, tile_place const& t)
+    __device__ void load_block(block_place const& from, int head)
     {
-        auto const features = a_.features_map(t.sequence, block * block_tokens);
-        auto const value = a_.value_map(t.sequence, block * block_tokens);
 #pragma unroll 1
         for (int i = 0; i < memory::stages_a_block; ++i)
         {
@@ -164,12 +166,11 @@ private:
             full.arrive_expecting(sizeof(to));
 #pragma unroll
             for (int p = 0; p < memory::feature_panels; ++p)
-                copy_box(a_.features, full, to.features[p], p * panel_width, t.head,
-                         static_cast<int>(features.token) + key, static_cast<int>(features.batch));
+                copy_box(a_.features, full, to.features[p], p * panel_width, head, from.key_token + key,
+                         from.key_batch);
 #pragma unroll
             for (int p = 0; p < memory::panels; ++p)
-                copy_box(a_.value, full, to.value[p], p * panel_width, t.head, static_cast<int>(value.token) + key,
-                         static_cast<int>(value.batch));
+                copy_box(a_.value, full, to.value[p], p * panel_width, head, from.value_token + key, from.value_batch);
         }
     }
 

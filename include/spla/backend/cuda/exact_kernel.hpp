@@ -46,33 +46,39 @@ struct exact_loader
                 ++tiles;
                 continue;
             }
-            union_walk<Words> walk;
+            union_walk<Words> walk(m.places);
             walk.open(a.unions, a.unions.number(a.shape, t));
             if (leader) fetch_query(t);
             __syncwarp();
             if (tiles > 0) sync_threads(5 + warp, 64);
             int n = tiles > 0 ? m.steps : 0; // so far
             bool first = true;
+            auto const find = [&](int b) {
+                return block_place::find(a.key_map, a.value_map, t.sequence, b * block_tokens);
+            };
             std::uint32_t following[Words];
-            for (int next = walk.next(following); next != no_block; ++n)
+            int at; // number of its place
+            for (int next = walk.next(following, at, find); next != no_block; ++n)
             {
                 int block[blocks];
+                int place[blocks];
                 std::uint32_t tokens[blocks][Words] = {};
 #pragma unroll
                 for (int h = 0; h < blocks; ++h)
                 {
                     block[h] = next != no_block ? next : block[0]; // an odd one goes twice, the second time for no row
+                    place[h] = next != no_block ? at : place[0];
                     if (next == no_block) continue;
 #pragma unroll
                     for (int w = 0; w < Words; ++w) tokens[h][w] = following[w];
-                    next = walk.next(following);
+                    next = walk.next(following, at, find);
                 }
                 if (leader)
                 {
                     note(n, block, tokens, t, next == no_block);
-                    load_keys(n, block, t);
+                    load_keys(n, place, m.places, t.head);
                     if (first) load_query(t, tiles);
-                    load_values(n, block, t);
+                    load_values(n, place, m.places, t.head);
                 }
                 first = false;
             }
@@ -105,33 +111,29 @@ private:
         to.per_key = (block[blocks - 1] + 1) * block_tokens - 1 > (t.begin > 0 ? t.begin : 0);
         to.last = last;
     }
-    template <int Panels>
-    __device__ void load_step(CUtensorMap const& map, detail::token_map const& place,
-                              std::uint16_t (&to)[Panels][memory::step_keys][panel_width], barrier& full,
-                              int const (&block)[blocks], tile_place const& t)
-    {
-        full.arrive_expecting(sizeof(to));
-#pragma unroll 1
-        for (int h = 0; h < blocks; ++h)
-        {
-            auto const at = place(t.sequence, block[h] * block_tokens);
-#pragma unroll
-            for (int p = 0; p < Panels; ++p)
-                copy_box(map, full, to[p][h * block_tokens], p * panel_width, t.head, static_cast<int>(at.token),
-                         static_cast<int>(at.batch));
-        }
-    }
-    __device__ void load_keys(int n, int const (&block)[blocks], tile_place const& t)
+    __device__ void load_keys(int n, int const (&from)[blocks], block_places const& places, int head)
     {
         int const place = n % memory::key_stages;
         m.key_free[place].wait(free_parity(n, memory::key_stages));
-        load_step(a.key, a.key_map, m.key[place], m.key_full[place], block, t);
+        m.key_full[place].arrive_expecting(sizeof(m.key[place]));
+#pragma unroll
+        for (int h = 0; h < blocks; ++h)
+#pragma unroll
+            for (int p = 0; p < memory::key_panels; ++p)
+                copy_box(a.key, m.key_full[place], m.key[place][p][h * block_tokens], p * panel_width, head,
+                         places[from[h]].key_token, places[from[h]].key_batch);
     }
-    __device__ void load_values(int n, int const (&block)[blocks], tile_place const& t)
+    __device__ void load_values(int n, int const (&from)[blocks], block_places const& places, int head)
     {
         int const place = n % memory::value_stages;
         m.value_free[place].wait(free_parity(n, memory::value_stages));
-        load_step(a.value, a.value_map, m.value[place], m.value_full[place], block, t);
+        m.value_full[place].arrive_expecting(sizeof(m.value[place]));
+#pragma unroll
+        for (int h = 0; h < blocks; ++h)
+#pragma unroll
+            for (int p = 0; p < memory::value_panels; ++p)
+                copy_box(a.value, m.value_full[place], m.value[place][p][h * block_tokens], p * panel_width, head,
+                         places[from[h]].value_token, places[from[h]].value_batch);
     }
     /// Into the second-level cache, ahead of its turn.
     __device__ void fetch_query(tile_place const& t)

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "../portable/attention_shape.hpp"
+#include "block_place.hpp"
 #include "instructions.hpp"
 
 #include <cuda.h>
@@ -125,6 +126,7 @@ struct exact_memory
     std::uint16_t key[key_stages][key_panels][step_keys][panel_width];
     std::uint16_t value[value_stages][value_panels][step_keys][panel_width];
     step_note<step_blocks> note[notes];
+    block_places places; ///< of the warp whose turn it is to load
     tile_place tile[2]; ///< of the queries here, and the one before
     int steps;          ///< loaded for all tiles before the next
     barrier query_full, query_free;

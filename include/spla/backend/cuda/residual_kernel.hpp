@@ -51,25 +51,30 @@ struct residual_loader
             std::int64_t const number = a.unions.number(a.shape.tiles, t);
             residual_filter<Words> const filter(a.shape.tiles.bounds, t, a.unions.notes[number], added,
                                                 static_cast<bool>(a.base));
-            union_walk<Words> walk;
+            union_walk<Words> walk(m.places);
             walk.open(a.unions, number);
             fetch_queries(a.query, t, a.shape.tiles.group, a.shape.width);
             __syncwarp();
             if (tiles > 0) sync_threads(5 + warp, 64);
             int n = tiles > 0 ? m.steps : 0; // so far
+            auto const find = [&](int b) {
+                return block_place::find(a.features_map, a.value_map, t.sequence, b * block_tokens);
+            };
             std::uint32_t tokens[Words];
-            int next = walk.next(tokens, filter);
+            int at; // number of its place
+            int next = walk.next(tokens, at, find, filter);
             if (leader) announce(t, tiles, a.unions.notes[number], added, next != no_block);
             for (; next != no_block; ++n)
             {
                 int const block = next;
+                block_place const& place = m.places[at];
                 std::uint32_t here[4] = {};
 #pragma unroll
                 for (int w = 0; w < Words; ++w) here[w] = tokens[w];
-                next = walk.next(tokens, filter);
+                next = walk.next(tokens, at, find, filter);
                 if (!leader) continue;
-                load_features(n, block, t, here, block < added ? -1.0f : 1.0f, next == no_block);
-                load_values(n, block, t);
+                load_features(n, place, t.head, here, block < added ? -1.0f : 1.0f, next == no_block);
+                load_values(n, place, t.head);
             }
             if (leader) m.steps = n;
             __syncwarp();
@@ -105,8 +110,8 @@ private:
         to.fine = !a.shape.direct && note.most;
         m.tile_full[place].arrive();
     }
-    __device__ void load_features(int n, int block, tile_place const& t, std::uint32_t const (&tokens)[4], float sign,
-                                  bool last)
+    __device__ void load_features(int n, block_place const& from, int head, std::uint32_t const (&tokens)[4],
+                                  float sign, bool last)
     {
         int const place = n % memory::feature_stages;
         m.features_free[place].wait(free_parity(n, memory::feature_stages));
@@ -124,28 +129,25 @@ private:
         note.visits[0] = lower != 0, note.visits[1] = upper != 0;
         note.sign = sign;
         note.last = last;
-        load(a.features, a.features_map, m.features[place], m.features_full[place], block, t);
+        load(a.features, m.features[place], m.features_full[place], head, from.key_token, from.key_batch);
     }
     static __device__ std::uint32_t bits_below(int n)
     {
         return n <= 0 ? 0u : (n >= 32 ? ~0u : (1u << n) - 1);
     }
-    __device__ void load_values(int n, int block, tile_place const& t)
+    __device__ void load_values(int n, block_place const& from, int head)
     {
         int const place = n % memory::value_stages;
         m.value_free[place].wait(free_parity(n, memory::value_stages));
-        load(a.value, a.value_map, m.value[place], m.value_full[place], block, t);
+        load(a.value, m.value[place], m.value_full[place], head, from.value_token, from.value_batch);
     }
     template <int Panels>
-    __device__ void load(CUtensorMap const& map, detail::token_map const& place,
-                         std::uint16_t (&to)[Panels][block_tokens][panel_width], barrier& full, int block,
-                         tile_place const& t)
+    __device__ void load(CUtensorMap const& map, std::uint16_t (&to)[Panels][block_tokens][panel_width], barrier& full,
+                         int head, int token, int batch)
     {
         full.arrive_expecting(sizeof(to));
-        auto const at = place(t.sequence, block * block_tokens);
 #pragma unroll
-        for (int p = 0; p < Panels; ++p)
-            copy_box(map, full, to[p], p * panel_width, t.head, static_cast<int>(at.token), static_cast<int>(at.batch));
+        for (int p = 0; p < Panels; ++p) copy_box(map, full, to[p], p * panel_width, head, token, batch);
     }
 };
 

@@ -93,6 +93,7 @@ struct residual_memory
     std::uint16_t state[2][panels][chunk_features][panel_width]; ///< a chunk's upper and lower halves
     float raw_state[chunk_features * Width];                     ///< the next chunk
     block_note note[feature_stages];
+    block_places places; ///< of the warp whose turn it is to load
     residual_tile tile[tiles];
     int steps; ///< loaded for all tiles before the next
     barrier tile_full[tiles], tile_free[tiles];

@@ -44,6 +44,9 @@ template <int Words>
 class union_walk
 {
 public:
+    /// places: in shared memory, of this warp.
+    __device__ explicit union_walk(block_places& places) : places_(places) {}
+
     __device__ void open(union_table const& table, std::int64_t number)
     {
         entries_ = table.of(number);
@@ -53,8 +56,9 @@ public:
         kept_ = 0;
     }
     /// The next block that still has tokens after filter(block, tokens), which may take some away; no_block at the end.
-    template <class Filter>
-    __device__ int next(std::uint32_t (&tokens)[Words], Filter const& filter)
+    /// place: the number of its place, find(block), which is asked for 32 blocks at a time.
+    template <class Find, class Filter>
+    __device__ int next(std::uint32_t (&tokens)[Words], int& place, Find const& find, Filter const& filter)
     {
         while (kept_ == 0)
         {
@@ -70,16 +74,22 @@ public:
             for (int w = 0; w < Words; ++w) any |= tokens_[w];
             kept_ = __ballot_sync(0xffffffffu, any != 0);
             first_ += 32;
+            if (kept_ == 0) continue;
+            half_ ^= 32;
+            if (any != 0) places_[half_ + threadIdx.x % 32] = find(block_);
+            __syncwarp();
         }
         int const lane = __ffs(static_cast<int>(kept_)) - 1;
         kept_ &= kept_ - 1;
 #pragma unroll
         for (int w = 0; w < Words; ++w) tokens[w] = __shfl_sync(0xffffffffu, tokens_[w], lane);
+        place = half_ + lane;
         return __shfl_sync(0xffffffffu, block_, lane);
     }
-    __device__ int next(std::uint32_t (&tokens)[Words])
+    template <class Find>
+    __device__ int next(std::uint32_t (&tokens)[Words], int& place, Find const& find)
     {
-        return next(tokens, [](int, std::uint32_t(&)[Words]) {});
+        return next(tokens, place, find, [](int, std::uint32_t(&)[Words]) {});
     }
 
 private:
@@ -88,6 +98,8 @@ private:
     std::uint32_t kept_;           ///< lanes whose entries are left
     int block_;
     std::uint32_t tokens_[Words];
+    block_places& places_;
+    int half_ = 0;
 };
 
 /// The first position for which a block competes: that of a tile that starts local_blocks behind it. `end` where that

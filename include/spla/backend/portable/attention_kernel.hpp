@@ -30,6 +30,7 @@ struct attention_kernel : attention_token<Exec, FeatureMap, Element>
     using typename tile_type::T;
     using typename tile_type::team_type;
 
+    KOKKOS_FUNCTION std::int64_t items_there() const { return items.count() * shape.key_heads; }
     KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
         std::int64_t const head = item % shape.key_heads;

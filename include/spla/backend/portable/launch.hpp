@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 /// How the portable kernels run on a space: team shape, where a team's scratch lies, and how it is carved.
 namespace spla::portable
@@ -47,11 +48,12 @@ private:
     std::int64_t used_ = 0;
 };
 
-/// Aligned start of a team's scratch of `bytes` (which launch() asked for with room to align).
+/// Aligned start of a team's scratch of `bytes` (which launch() asked for with room to align). The same at each call.
 template <class Team>
 KOKKOS_FUNCTION void* team_base(Team const& team, std::int64_t bytes)
 {
-    auto const raw = reinterpret_cast<std::uintptr_t>(team.team_scratch(1).get_shmem(static_cast<int>(bytes) + 64));
+    auto const all = team.team_scratch(1);
+    auto const raw = reinterpret_cast<std::uintptr_t>(all.get_shmem(static_cast<int>(bytes) + 64));
     return reinterpret_cast<void*>((raw + 63) / 64 * 64);
 }
 
@@ -78,16 +80,27 @@ struct kernel_reference
 };
 
 /// A kernel of work items as a functor of teams. Kokkos counts teams in int: `first` carries the rest of the number.
+/// Where there are fewer teams than items, a team takes one after another.
 template <class Kernel>
 struct numbered_from
 {
     Kernel kernel;
-    std::int64_t first;
+    std::int64_t first, end;
 
     template <class Team>
     KOKKOS_FUNCTION void operator()(Team const& team) const
     {
-        kernel(team, first + team.league_rank());
+        std::int64_t const teams = team.league_size();
+        std::int64_t item = first + team.league_rank(), there = end;
+        if constexpr (requires { kernel.items_there(); })
+        {
+            if (item + teams < end) there = Kokkos::min(end, kernel.items_there());
+        }
+        for (; item < there; item += teams)
+        {
+            kernel(team, item);
+            if (item + teams < there) team.team_barrier(); // who is done with the scratch
+        }
     }
 };
 
@@ -95,35 +108,41 @@ struct numbered_from
 /// at the first launch of the kernel, by warm_up(), whichever unit's instance of this function the linker keeps.
 template <class Exec, class Kernel>
 [[gnu::noinline]] void launch_teams(char const* label, Exec const& exec, std::int64_t items, std::int64_t scratch_bytes,
-                                    Kernel const& kernel)
+                                    Kernel const& kernel, std::int64_t most_teams)
 {
-    constexpr std::int64_t most = std::int64_t{1} << 30; // teams of one launch
+    constexpr std::int64_t most = std::int64_t{1} << 30; // items of one launch
     for (std::int64_t first = 0; first < items; first += most)
     {
-        team_policy<Exec> policy(exec, static_cast<int>(items - first < most ? items - first : most),
-                                 team_threads<Exec>, team_lanes<Exec>);
+        std::int64_t const count = items - first < most ? items - first : most;
+        team_policy<Exec> policy(exec, static_cast<int>(count < most_teams ? count : most_teams), team_threads<Exec>,
+                                 team_lanes<Exec>);
         if (scratch_bytes > 0) policy.set_scratch_size(1, Kokkos::PerTeam(static_cast<int>(scratch_bytes) + 192));
         // Kernels of more than 512 bytes would go through constant memory, for which Kokkos waits on the host for the
         // last one; as arguments (below 4 KiB) they do not, and can be captured in a graph.
         using namespace Kokkos::Experimental;
         Kokkos::parallel_for(label, require(policy, WorkItemProperty::HintLightWeight),
-                             numbered_from<Kernel>{kernel, first});
+                             numbered_from<Kernel>{kernel, first, first + count});
     }
 }
 
-/// Runs `kernel(team, item)` for each of `items` work items on the instance, with level-1 scratch.
+/// Teams of a launch whose items may well be none, as those that tuned kernels leave: enough to keep a device busy.
+inline constexpr std::int64_t few_teams = 1024;
+
+/// Runs `kernel(team, item)` for each of `items` work items on the instance, with level-1 scratch; by `most_teams`
+/// teams, or as many as there are items.
 template <class Exec, class Kernel>
-void launch(char const* label, Exec const& exec, std::int64_t items, std::int64_t scratch_bytes, Kernel const& kernel)
+void launch(char const* label, Exec const& exec, std::int64_t items, std::int64_t scratch_bytes, Kernel const& kernel,
+            std::int64_t most_teams = std::numeric_limits<std::int64_t>::max())
 {
     if constexpr (launches_wait<Exec>)
     {
         auto const run = [](void const* k, team_of<Exec> const& team, std::int64_t item) {
             (*static_cast<Kernel const*>(k))(team, item);
         };
-        launch_teams(label, exec, items, scratch_bytes, kernel_reference<Exec>{&kernel, run});
+        launch_teams(label, exec, items, scratch_bytes, kernel_reference<Exec>{&kernel, run}, most_teams);
     }
     else
-        launch_teams(label, exec, items, scratch_bytes, kernel);
+        launch_teams(label, exec, items, scratch_bytes, kernel, most_teams);
 }
 
 } // namespace spla::portable

@@ -92,6 +92,7 @@ struct selection_kernel
         return start > s.first_position() ? start : s.first_position();
     }
 
+    KOKKOS_FUNCTION std::int64_t items_there() const { return items.count() * shape.key_heads; }
     KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
         std::int64_t const head = item % shape.key_heads;

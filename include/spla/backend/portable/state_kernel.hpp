@@ -129,6 +129,7 @@ struct block_state_kernel
         return m;
     }
 
+    KOKKOS_FUNCTION std::int64_t items_there() const { return items.count() * state.key_heads; }
     KOKKOS_FUNCTION void operator()(team_type const& team, std::int64_t item) const
     {
         std::int64_t const head = item % state.key_heads;
@@ -224,15 +225,16 @@ struct empty_state
 };
 
 /// Adds the blocks that enter (`most` of all sequences together, or fewer) to the linear states, and leaves their
-/// prefix states.
+/// prefix states. most_teams: of launch().
 template <class Exec, class FeatureMap, class Element>
-void enter_blocks(Exec const& exec, block_state_kernel<Exec, FeatureMap, Element> kernel, std::int64_t most)
+void enter_blocks(Exec const& exec, block_state_kernel<Exec, FeatureMap, Element> kernel, std::int64_t most,
+                  std::int64_t most_teams = std::numeric_limits<std::int64_t>::max())
 {
     using T = accumulator_t<Element>;
     linear_tensor<T> const& state = kernel.state;
     if (most <= 0) return;
     kernel.scratch_bytes = kernel.carve(nullptr).bytes;
-    launch("spla::append::block_states", exec, most * state.key_heads, kernel.scratch_bytes, kernel);
+    launch("spla::append::block_states", exec, most * state.key_heads, kernel.scratch_bytes, kernel, most_teams);
     auto const scan = [&](char const* label, T* running, T* prefix, std::int64_t numbers) {
         prefix_scan<Exec, T> const sums{state, running, prefix, numbers, kernel.sequences};
         launch(label, exec, std::max<std::int64_t>(kernel.sequences.count, 1) * sums.strips(), 0, sums);
