@@ -3,14 +3,14 @@
 #pragma once
 #include "decode_masses.hpp"
 
-/// The best blocks of one list (spec section 2, step 3), by all threads of a block: which rank is the last that is
+/// The best blocks of one list (spec section 2, step 3), by the warps that select: which rank is the last that is
 /// taken is found digit by digit, most often by the first alone.
 namespace spla::cuda
 {
 
 class decode_best_blocks
 {
-    static constexpr int threads = decode_threads, warps = decode_warps;
+    static constexpr int threads = decode_selector_threads, warps = decode_selectors;
 
 public:
     __device__ decode_best_blocks(decode_selection_arguments const& a, decode_selection_places const& m)
@@ -18,44 +18,82 @@ public:
     {
     }
 
-    /// Makes the list of an item's number `l`; its panels are scored, if anything must be.
-    __device__ void select(decode_item const& item, int l) const
+    /// Items as they are scored: of one whose last panel is, lists are made.
+    __device__ void run() const
     {
-        int const list = item.first_list + l, position = item.lists.position(s_.bounds, list);
-        basic_block_range<int> const range = s_.bounds.competing(position);
-        int const n = range.count(), wanted = ::min(n, s_.top_k);
-        std::int32_t* const to = a_.list.list(item.sequence, list, item.head);
+        for (int use = 0;; ++use)
+        {
+            int const stage = use % decode_stages;
+            m_.fixed.found[stage].wait(phase_parity(use, decode_stages));
+            decode_note const& note = m_.fixed.note[stage];
+            if (note.ends) return;
+            m_.fixed.scored[stage].wait(phase_parity(use, decode_stages));
+            bool selects = note.last - note.first == note.panels;
+            if (!selects)
+            {
+                if (threadIdx.x == 0)
+                    m_.fixed.selects =
+                        finish_panels(a_.finished + note.number, note.last - note.first, note.panels);
+                meet();
+                selects = m_.fixed.selects;
+            }
+            for (int l = 0; selects && l < note.lists; ++l) select(note, l);
+            meet();
+            if (threadIdx.x == 0) m_.fixed.free[stage].arrive();
+        }
+    }
+
+private:
+    /// So many more panels of an item are scored; is that all? What was written before is seen by those that meet who
+    /// hears yes.
+    static __device__ bool finish_panels(std::int32_t* finished, int count, int all)
+    {
+        int before;
+        asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], %2;"
+                     : "=r"(before)
+                     : "l"(__cvta_generic_to_global(finished)), "r"(count)
+                     : "memory");
+        return before + count == all;
+    }
+    static __device__ void meet() { sync_threads(1, threads); }
+
+    /// Makes one list of an item; its panels are scored, if anything must be.
+    __device__ void select(decode_note const& note, int l) const
+    {
+        decode_list const list = note.list[l];
+        int const n = list.blocks, wanted = ::min(n, s_.top_k);
         int length = wanted;
         if (wanted == 0 || (n == wanted && !s_.cuts))
         {
-            for (int i = threadIdx.x; i < wanted; i += threads) to[i] = range.begin + i;
+#pragma unroll 1
+            for (int i = threadIdx.x; i < wanted; i += threads) list.entries[i] = list.begin + i;
         }
         else
         {
-            double const total = decode_masses(a_, m_).rank(item.first_row + l * s_.group, item.rows, n);
-            __syncthreads();
+            double const total = decode_masses(a_, m_).rank(note.first_row + l * s_.group, note.rows, n);
+            meet();
             if (wanted < n)
                 find_last(n, wanted);
             else if (threadIdx.x == 0)
                 m_.fixed.last = {0, n};
-            __syncthreads();
+            meet();
             take(n);
-            __syncthreads();
+            meet();
             std::uint32_t const* taken = m_.taken;
             if (s_.cuts)
             {
                 cut(n, s_.top_p * total);
-                __syncthreads();
+                meet();
                 taken = m_.kept;
             }
-            length = store(taken, n, range.begin, to);
+            length = store(taken, n, list.begin, list.entries);
         }
-        for (int i = length + threadIdx.x; i < a_.list.capacity; i += threads) to[i] = -1;
-        if (threadIdx.x == 0) a_.list.length(item.sequence, list, item.head) = length;
-        __syncthreads();
+#pragma unroll 1
+        for (int i = length + threadIdx.x; i < a_.list.capacity; i += threads) list.entries[i] = -1;
+        if (threadIdx.x == 0) *list.length = length;
+        meet();
     }
 
-private:
     /// A block's digits from the highest on: 11, 11 and 9 bits of its rank, then of its number, the lowest first.
     struct digit
     {
@@ -85,11 +123,13 @@ private:
             std::uint32_t const mask = of.shift == 0 ? 511u : 2047u;
             if (pass > 0)
             {
+#pragma unroll 1
                 for (int i = threadIdx.x; i < decode_selection_memory::bins; i += threads) m_.fixed.count[i] = 0;
-                __syncthreads();
+                meet();
+#pragma unroll 1
                 for (int i = threadIdx.x; i < n; i += threads)
                     if (may_be(i)) atomicAdd(&m_.fixed.count[of(m_.rank[i], i) & mask], 1u);
-                __syncthreads();
+                meet();
             }
             find_bin(wanted);
             std::uint32_t const is = static_cast<std::uint32_t>(m_.fixed.bin) << of.shift, known = mask << of.shift;
@@ -102,11 +142,12 @@ private:
         }
         for (int i = threadIdx.x; i < n; i += threads)
             if (may_be(i)) m_.fixed.candidate[atomicAdd(&m_.fixed.candidates, 1)] = {m_.rank[i], i};
-        __syncthreads();
+        meet();
         int const count = m_.fixed.candidates;
         if (static_cast<int>(threadIdx.x) >= count) return;
         ranked_block const own = m_.fixed.candidate[threadIdx.x];
         int before = 0;
+#pragma unroll 4
         for (int i = 0; i < count; ++i) before += m_.fixed.candidate[i].before(own) ? 1 : 0;
         if (before == wanted - 1) m_.fixed.last = own;
     }
@@ -136,7 +177,7 @@ private:
             }
             m_.fixed.bin = bin, m_.fixed.above = above, m_.fixed.in_bin = in_bin;
         }
-        __syncthreads();
+        meet();
     }
     /// Sum over the threads up to this one.
     __device__ int add_before(int own) const
@@ -150,7 +191,7 @@ private:
             sum += lane >= far ? before : 0;
         }
         if (lane == 31) m_.fixed.warp_sum[warp] = sum;
-        __syncthreads();
+        meet();
 #pragma unroll
         for (int w = 0; w < warps; ++w) sum += w < warp ? m_.fixed.warp_sum[w] : 0;
         return sum;

@@ -68,13 +68,45 @@ public:
     {
     }
 
+    /// Panels by turns, whatever items they are of.
+    __device__ void run(int warp)
+    {
+        int turn = warp; // of the panels to come
+        for (int use = 0;; ++use)
+        {
+            int const stage = use % decode_stages;
+            m_.fixed.found[stage].wait(phase_parity(use, decode_stages));
+            decode_note const& note = m_.fixed.note[stage];
+            if (note.ends) return;
+            bool loaded = false;
+            int n = note.first + turn;
+            for (; n < note.last; n += decode_scorers)
+            {
+                if (!note.scored) continue;
+                load(note, n);
+                if (!loaded) m_.fixed.loaded[stage].wait(phase_parity(use, decode_stages));
+                loaded = true;
+                score(note, n, stage);
+            }
+            turn = n - note.last;
+            let_go(m_.fixed.scored[stage]);
+        }
+    }
+
+private:
     /// Asks for the summaries of an item's n-th panel.
-    __device__ void load(decode_item const& item, int n, int blocks)
+    __device__ void load(decode_note const& note, int n)
     {
         int const block = n * decode_panel_blocks + lane_ / 4, part = lane_ % 4;
-        bool const there = block < blocks;
-        std::int64_t const number =
-            there ? a_.summary.number(item.sequence, s_.bounds.sink_blocks + block, item.head, 0, 0) : 0;
+        bool const there = block < note.blocks;
+        int const stride = s_.key_heads * a_.summary.vectors;
+        std::int64_t number = note.vector;
+        if (a_.summary.map.has_pages())
+        {
+            if (there) number = in_page(note, s_.bounds.sink_blocks + block);
+        }
+        else if (there)
+            number += static_cast<std::int64_t>(block) * stride;
         Number const* const from = a_.summary.row<Number const>(number) + 8 * part;
         int const left = there ? s_.width - 8 * part : 0;
         load(mean_, from, left);
@@ -86,17 +118,25 @@ public:
             scale_ = there && v <= s_.kept_vector ? a_.summary.scales[number + v] : 0.0f;
         }
     }
+    /// Number of a block's first vector; a page out of range is taken for the nearest that exists.
+    __device__ std::int64_t in_page(decode_note const& note, int block) const
+    {
+        int const each = static_cast<int>(a_.summary.map.page_tokens()), i = block / each;
+        int const page = static_cast<int>(a_.summary.map.page(note.sequence, i));
+        int const last = static_cast<int>(a_.summary.map.page_count()) - 1, held = ::max(0, ::min(page, last));
+        return ((held * a_.summary.blocks + (block - i * each)) * s_.key_heads + note.head) * a_.summary.vectors;
+    }
 
     /// Masses of the panel that was asked for.
-    __device__ void store(decode_item const& item, int n)
+    __device__ void score(decode_note const& note, int n, int stage)
     {
-        int const rows = item.rows;
+        int const rows = note.rows;
 #pragma unroll 1
         for (int group = 0; product_queries * group < rows; ++group)
         {
             float mean[4] = {}, variance[4] = {}, kept[4] = {};
-            uint4 const* const query = m_.queries(group, 0) + lane_;
-            uint4 const* const squared = m_.queries(group, 1) + lane_;
+            uint4 const* const query = m_.queries(stage, group, 0) + lane_;
+            uint4 const* const squared = query + query_words;
 #pragma unroll
             for (int step = 0; step < width_steps; ++step)
             {
@@ -111,11 +151,10 @@ public:
                 }
             }
             if constexpr (scaled) scale(mean, 0), scale(variance, 1), scale(kept, 2);
-            store_rows(n, item.first_row + n * rows, product_queries * group, rows, mean, variance, kept);
+            store_rows(note, n, product_queries * group, mean, variance, kept);
         }
     }
 
-private:
     __device__ static void load(vector& to, Number const* from, int left)
     {
 #pragma unroll
@@ -145,7 +184,7 @@ private:
     }
 
     /// Numbers 2 r + c are those of row lane_ / 4 + 8 r and block lane_ % 4 * 2 + c.
-    __device__ void store_rows(int n, int at, int first_row, int rows, float const (&mean)[4],
+    __device__ void store_rows(decode_note const& note, int n, int first_row, float const (&mean)[4],
                                float const (&variance)[4], float const (&kept)[4]) const
     {
         int const column = lane_ % 4 * 2, block = n * decode_panel_blocks + column;
@@ -153,7 +192,7 @@ private:
         for (int r = 0; r < 2; ++r)
         {
             int const row = first_row + lane_ / 4 + 8 * r;
-            int const blocks = row < rows ? m_.fixed.blocks[row] : 0;
+            int const blocks = row < note.rows ? note.row_blocks[row] : 0;
             float logit[2], other[2], top[2], mass[2];
 #pragma unroll
             for (int c = 0; c < 2; ++c)
@@ -182,8 +221,8 @@ private:
             }
             sum += __shfl_xor_sync(everyone, sum, 1);
             sum += __shfl_xor_sync(everyone, sum, 2);
-            if (row >= rows) continue;
-            std::int64_t const to = at + row;
+            if (row >= note.rows) continue;
+            std::int64_t const to = note.first_row + n * note.rows + row;
             if (column == 0) a_.sum[to] = {reference, sum};
             *reinterpret_cast<float2*>(a_.mass + to * decode_panel_blocks + column) = {mass[0], mass[1]};
         }

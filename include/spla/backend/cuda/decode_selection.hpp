@@ -102,7 +102,7 @@ void select_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> con
     a.finished = reinterpret_cast<std::int32_t*>(memory + layout.finished);
     auto const launch = [&](auto kernel) {
         launch_blocks("selection for decoded tokens", exec, kernel, a.sizes.most_panels,
-                      decode_selection_memory::bytes(a.sizes), a, decode_threads, decode_blocks_each);
+                      decode_selection_memory::bytes(a.sizes), a, decode_threads);
     };
     if (summary.storage == summary_storage::int8)
         launch(decode_selection_kernel<std::int8_t>);

@@ -8,21 +8,28 @@
 
 /// Sizes of the selection for decoded tokens on Hopper.
 ///
-/// A row is (list, head of the group): a query that scores. An item is all rows of some lists of one sequence and
-/// key head; its blocks are scored by panels of 8, by any warp anywhere, and who finishes the last panel selects. What
-/// a panel gives depends on nothing but the panel: who scores it does not matter.
+/// A row is (list, head of the group): a query that scores. An item is all rows of some lists of one sequence and key
+/// head; its blocks are scored by panels of 8, by any warp anywhere, and who hears of its last panel selects. What a
+/// panel gives depends on nothing but the panel: who scores it does not matter.
 namespace spla::cuda
 {
 
 inline constexpr int decode_panel_blocks = 8; ///< columns of a warp's product
-inline constexpr int decode_threads = 256;
-inline constexpr int decode_warps = decode_threads / 32;
-inline constexpr int decode_blocks_each = 2; ///< blocks of threads of a multiprocessor: one selects while another reads
-inline constexpr int product_queries = 16; ///< rows of a warp's product; lists are scored together up to so many
-inline constexpr int most_queries = 64;    ///< of one list
+inline constexpr int product_queries = 16;    ///< rows of a warp's product; lists are scored together up to so many
+inline constexpr int most_queries = 64;       ///< of one list
 inline constexpr int most_decode_width = 128;
 inline constexpr int width_steps = most_decode_width / 32; ///< a lane reads 8 numbers of 32: for two products
 inline constexpr int query_words = 2 * width_steps * 32;   ///< of 16 bytes, of a product's rows
+
+/// Warps of a block of threads: some select while others score, and one prepares what comes next.
+#if !defined(DSEL_SELECTING)
+#define DSEL_SELECTING 8
+#define DSEL_SCORING 11
+#endif
+inline constexpr int decode_selectors = DSEL_SELECTING, decode_selector_threads = 32 * decode_selectors;
+inline constexpr int decode_scorers = DSEL_SCORING;
+inline constexpr int decode_threads = decode_selector_threads + 32 * (decode_scorers + 1);
+inline constexpr int decode_stages = 3; ///< parts of items at once
 
 /// Of a panel and row: masses are relative to 2^reference; sum of those that are finite.
 struct alignas(8) panel_sum
@@ -77,16 +84,27 @@ struct alignas(8) ranked_block
     __device__ bool before(ranked_block const& o) const { return rank > o.rank || (rank == o.rank && block < o.block); }
 };
 
-/// Some lists of a sequence and key head.
-struct decode_item
+/// One list of an item.
+struct decode_list
 {
-    portable::decoded_lists<int> lists;
+    std::int32_t *entries, *length;
+    int begin, blocks; ///< that compete
+};
+
+/// Neighbouring panels of one item, as one warp prepares them for the others.
+struct decode_note
+{
+    bool ends; ///< there is nothing more
+    bool scored;
     int sequence, head;
-    int first_list, list_count;
-    int number; ///< of its counter
-    int begin;  ///< number of its first panel
-    int rows;   ///< that score
-    int first_row; ///< number of its first panel's first row; the next panel's come next
+    int first, last, panels; ///< panels of the item: here, and all
+    int lists, rows;         ///< that score
+    int first_row;           ///< number of its first panel's first row; the next panel's come next
+    int blocks;              ///< that compete for the last list
+    int number;              ///< of its counter
+    std::int64_t vector;     ///< number of its first block's first vector, where summaries do not lie in pages
+    decode_list list[product_queries];
+    int row_blocks[most_queries]; ///< that compete, of each row
 };
 
 /// Shared memory of one block of threads; what follows has sizes known at run time.
@@ -94,20 +112,23 @@ struct alignas(16) decode_selection_memory
 {
     static constexpr int bins = 2048;
     std::uint32_t count[bins];
-    ranked_block candidate[decode_threads];
+    ranked_block candidate[decode_selector_threads];
+    decode_note note[decode_stages];
+    barrier found[decode_stages], loaded[decode_stages]; ///< an item; its queries
+    barrier scored[decode_stages], free[decode_stages];
+    panel_sum part[decode_selectors];                ///< of a head's panels
     float top[most_queries], inverse[most_queries]; ///< of each head: largest reference, one over the sum
-    int blocks[most_queries];                       ///< that compete, of each row
-    int warp_sum[decode_warps];
-    double warp_mass[decode_warps];
+    int warp_sum[decode_selectors];
+    double warp_mass[decode_selectors];
     int candidates, bin, above, in_bin;
     ranked_block last; ///< that is taken
     bool selects;
-    decode_item item; ///< at work
 
     static std::int64_t bytes(decode_selection_sizes const& s)
     {
         return static_cast<std::int64_t>(sizeof(decode_selection_memory)) +
-               s.row_groups() * 2 * query_words * 16 + 8 * s.mask_words() + 4 * std::int64_t{s.most_blocks};
+               decode_stages * s.row_groups() * 2 * query_words * 16 + 8 * s.mask_words() +
+               4 * std::int64_t{s.most_blocks};
     }
 };
 
@@ -115,63 +136,23 @@ struct alignas(16) decode_selection_memory
 struct decode_selection_places
 {
     decode_selection_memory& fixed;
-    uint4* query;         ///< [16 rows][q, q*q][step][product][lane]
+    int row_groups;
+    uint4* query;         ///< [stage][16 rows][q, q*q][step][product][lane]
+    std::uint32_t* rank;  ///< of each block's mass
     std::uint32_t* taken; ///< bits of blocks
     std::uint32_t* kept;  ///< those that top_p leaves
-    std::uint32_t* rank;  ///< of each block's mass
 
     __device__ decode_selection_places(unsigned char* raw, decode_selection_sizes const& s)
-        : fixed(*reinterpret_cast<decode_selection_memory*>(raw)), query(reinterpret_cast<uint4*>(&fixed + 1)),
-          taken(reinterpret_cast<std::uint32_t*>(query + s.row_groups() * 2 * query_words)),
-          kept(taken + s.mask_words()), rank(kept + s.mask_words())
+        : fixed(*reinterpret_cast<decode_selection_memory*>(raw)), row_groups(s.row_groups()),
+          query(reinterpret_cast<uint4*>(&fixed + 1)),
+          rank(reinterpret_cast<std::uint32_t*>(query + decode_stages * row_groups * 2 * query_words)),
+          taken(rank + s.most_blocks), kept(taken + s.mask_words())
     {
     }
-    __device__ uint4* queries(int group, int square) const { return query + (group * 2 + square) * query_words; }
+    __device__ uint4* queries(int stage, int group, int square) const
+    {
+        return query + ((stage * row_groups + group) * 2 + square) * query_words;
+    }
 };
-
-/// Sequence of a panel of one key head. All of a warp call it.
-inline __device__ int find_sequence(detail::item_table const& panels, int panel)
-{
-    if (!panels.first) return panel / static_cast<int>(panels.each);
-    int const lane = threadIdx.x % 32;
-    int low = 0, count = static_cast<int>(panels.sequences);
-    while (count > 1)
-    {
-        int const step = (count + 31) / 32, at = lane * step;
-        bool const reached = at < count && panels.first[low + at] <= panel;
-        int const last = 31 - __clz(static_cast<int>(__ballot_sync(0xffffffffu, reached)));
-        low += last * step;
-        count = ::min(step, count - last * step);
-    }
-    return low;
-}
-
-inline __device__ int panels_here(decode_selection_sizes const& s)
-{
-    int const n = static_cast<int>(s.panels.sequences);
-    return (s.panels.first ? s.panels.first[n] : n * static_cast<int>(s.panels.each)) * s.key_heads;
-}
-
-/// The item of a panel that there is. All of a warp call it.
-inline __device__ decode_item find_item(decode_selection_sizes const& s, int panel)
-{
-    int const sequence = find_sequence(s.panels, panel / s.key_heads);
-    detail::sequence const of = s.sequences.at_work(sequence);
-    decode_item item{{s.bounds, static_cast<int>(of.queries), static_cast<int>(of.keys), s.resumes, s.top_k, s.cuts,
-                      decode_panel_blocks}};
-    item.sequence = sequence;
-    int const begin = static_cast<int>(s.panels.begin(sequence)) * s.key_heads;
-    int const number = (panel - begin) / item.lists.panels, part = number / s.key_heads;
-    item.head = number % s.key_heads;
-    item.first_list = item.lists.first + part * s.lists_each;
-    item.list_count = ::min(s.lists_each, item.lists.count - part * s.lists_each);
-    item.number = sequence * s.items_each * s.key_heads + number;
-    item.begin = begin + number * item.lists.panels;
-    item.rows = item.list_count * s.group;
-    int const lists_before = static_cast<int>(s.list_panels.begin(sequence)) * s.key_heads +
-                             (part * s.lists_each * s.key_heads + item.head * item.list_count) * item.lists.panels;
-    item.first_row = lists_before * s.group;
-    return item;
-}
 
 } // namespace spla::cuda

@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <string>
 
-/// Launches of Hopper's kernels: one block of threads a multiprocessor, or a few, and each takes its items in turn.
+/// Launches of Hopper's kernels: one block of threads a multiprocessor, and each takes its items in turn.
 namespace spla::cuda
 {
 
@@ -39,7 +39,7 @@ void load_kernels(Kokkos::Cuda const& exec, Kernels*... kernels)
 
 template <class Arguments>
 void launch_blocks(char const* name, Kokkos::Cuda const& exec, void (*kernel)(Arguments), std::int64_t items,
-                   std::int64_t shared_bytes, std::remove_const_t<Arguments> const& arguments, int threads = 384, int each = 1)
+                   std::int64_t shared_bytes, std::remove_const_t<Arguments> const& arguments, int threads = 384)
 {
     if (items <= 0) return;
     on_device const here(exec.cuda_device());
@@ -48,7 +48,7 @@ void launch_blocks(char const* name, Kokkos::Cuda const& exec, void (*kernel)(Ar
                     name);
     int multiprocessors = 1;
     cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, exec.cuda_device());
-    int const blocks = static_cast<int>(std::min<std::int64_t>(items, each * multiprocessors));
+    int const blocks = static_cast<int>(std::min<std::int64_t>(items, multiprocessors));
     kernel<<<blocks, threads, bytes, exec.cuda_stream()>>>(arguments);
     require_success(cudaGetLastError(), "launch", name);
 }
