@@ -41,7 +41,7 @@ struct batch_plan
                    << " new tokens, " << p.limits.keys << " tokens a sequence; up to " << p.decode_queries
                    << " new tokens of a sequence are decoded"
                    << (p.tuned.tile_tokens > 0 ? ", by the portable kernel" : "")
-                   << (p.decode_selection.matrix_units ? "; their selection hopper" : "");
+                   << (p.decode_selection.matrix_units ? "; selection for them hopper" : "");
     }
 };
 
