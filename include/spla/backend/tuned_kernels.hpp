@@ -10,7 +10,6 @@
 
 #if defined(KOKKOS_ENABLE_CUDA) && defined(__NVCC__)
 #include "cuda/coverage.hpp"
-#include "cuda/decode_selection.hpp"
 #include "cuda/exact_branch.hpp"
 #include "cuda/prefix_states.hpp"
 #include "cuda/residual_branch.hpp"

@@ -78,10 +78,13 @@ private:
                 }
                 all = together(all, together(together(four[0], four[1]), together(four[2], four[3])));
             }
-#pragma unroll 1
-            for (int far = 1; far < 32; far *= 2)
-                all = together(all, {__shfl_down_sync(0xffffffffu, all.reference, far),
-                                     __shfl_down_sync(0xffffffffu, all.sum, far)});
+            float top = all.reference;
+#pragma unroll
+            for (int far = 1; far < 32; far *= 2) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, far));
+            float sum = all.sum > 0.0f ? all.sum * exp2_fast(all.reference - top) : 0.0f;
+#pragma unroll
+            for (int far = 1; far < 32; far *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, far);
+            all = {top, sum};
             if (lane == 0 && parts > 1) m_.fixed.part[warp] = all;
             if (lane == 0 && parts == 1) normalise(h, all);
         }
@@ -112,9 +115,9 @@ private:
         for (int i = 0; i < at_once; ++i)
         {
             int const four = first + i * decode_selector_threads;
-            at[i] = 4 * four < n ? row + four / 2 * rows : row;
+            at[i] = 4 * four < n ? row + four / 4 * rows : row;
         }
-        static_assert(decode_selector_threads % 2 == 0);
+        static_assert(decode_selector_threads % 4 == 0);
 #pragma unroll 4
         for (int h = 0; h < s_.group; ++h)
         {
@@ -123,7 +126,7 @@ private:
 #pragma unroll
             for (int i = 0; i < at_once; ++i)
             {
-                mass[i] = __ldcg(reinterpret_cast<float4 const*>(a_.mass) + 2 * (at[i] + h) + first % 2);
+                mass[i] = __ldcg(reinterpret_cast<float4 const*>(a_.mass) + 4 * (at[i] + h) + first % 4);
                 reference[i] = __ldcg(&a_.sum[at[i] + h].reference);
             }
             float const top = m_.fixed.top[h], inverse = m_.fixed.inverse[h];

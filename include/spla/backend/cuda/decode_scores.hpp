@@ -4,13 +4,13 @@
 #include "decode_selection_shape.hpp"
 #include "matrix_product.hpp"
 
-/// One warp, 8 blocks, and their estimates of masses for an item's rows (spec section 2). Summaries go from memory into
+/// One warp, 16 blocks, and their estimates of masses for an item's rows (spec section 2). Summaries go from memory into
 /// the registers of a product: a product sums over the width in any order, so that a lane reads 16 bytes that lie
-/// together, and queries are laid out alike.
+/// together, of two blocks, and queries are laid out alike.
 namespace spla::cuda
 {
 
-/// Eight numbers of a summary's vector, as they are stored.
+/// Eight neighbouring numbers of a summary's vector, as they are stored.
 template <class Number>
 struct stored_numbers;
 
@@ -18,7 +18,7 @@ template <>
 struct stored_numbers<bfloat16>
 {
     uint4 bits;
-    /// Nothing else of the line is read again soon.
+    /// Nothing of the line is read again soon.
     __device__ void load(bfloat16 const* from)
     {
         asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -41,15 +41,14 @@ struct stored_numbers<std::int8_t>
     __device__ void clear() { bits = {0, 0}; }
     /// Integers up to 127 are exact in bf16: the upper half of a float. Made for each product anew: they would take
     /// twice the registers.
-    __device__ static std::uint32_t pair(std::uint32_t word, int i)
-    {
-        float const low = static_cast<float>(static_cast<std::int8_t>(word >> 8 * i & 255u));
-        float const high = static_cast<float>(static_cast<std::int8_t>(word >> 8 * (i + 1) & 255u));
-        return __byte_perm(__float_as_uint(low), __float_as_uint(high), 0x7632);
-    }
     __device__ uint4 pairs()
     {
         asm volatile("" : "+r"(bits.x), "+r"(bits.y));
+        auto const pair = [](std::uint32_t word, int i) {
+            float const low = static_cast<float>(static_cast<std::int8_t>(word >> 8 * i & 255u));
+            float const high = static_cast<float>(static_cast<std::int8_t>(word >> 8 * (i + 1) & 255u));
+            return __byte_perm(__float_as_uint(low), __float_as_uint(high), 0x7632);
+        };
         return {pair(bits.x, 0), pair(bits.x, 2), pair(bits.y, 0), pair(bits.y, 2)};
     }
 };
@@ -60,11 +59,11 @@ class decode_scores
     static constexpr float infinity = __builtin_huge_valf();
     static constexpr std::uint32_t everyone = 0xffffffffu;
     static constexpr bool scaled = std::is_same_v<Number, std::int8_t>;
-    using vector = stored_numbers<Number>[width_steps]; ///< of this lane's block
+    using vector = stored_numbers<Number>[2][width_steps]; ///< of this lane's two blocks
 
 public:
     __device__ decode_scores(decode_selection_arguments const& a, decode_selection_places const& m)
-        : a_(a), s_(a.sizes), m_(m), lane_(threadIdx.x % 32)
+        : a_(a), s_(a.sizes), m_(m), row_(threadIdx.x % 32 / 4), part_(threadIdx.x % 4)
     {
     }
 
@@ -78,17 +77,19 @@ public:
             m_.fixed.found[stage].wait(phase_parity(use, decode_stages));
             decode_note const& note = m_.fixed.note[stage];
             if (note.ends) return;
-            bool loaded = false;
-            int n = note.first + turn;
-            for (; n < note.last; n += decode_scorers)
+            if (note.scored)
             {
-                if (!note.scored) continue;
-                load(note, n);
-                if (!loaded) m_.fixed.loaded[stage].wait(phase_parity(use, decode_stages));
-                loaded = true;
-                score(note, n, stage);
+                int n = note.first + turn, last = note.last;
+                bool loaded = false;
+                for (; n < last; n += decode_scorers)
+                {
+                    load(note, n);
+                    if (!loaded) m_.fixed.loaded[stage].wait(phase_parity(use, decode_stages));
+                    loaded = true;
+                    score(note, n, stage);
+                }
+                turn = n - last;
             }
-            turn = n - note.last;
             let_go(m_.fixed.scored[stage]);
         }
     }
@@ -97,25 +98,40 @@ private:
     /// Asks for the summaries of an item's n-th panel.
     __device__ void load(decode_note const& note, int n)
     {
-        int const block = n * decode_panel_blocks + lane_ / 4, part = lane_ % 4;
-        bool const there = block < note.blocks;
-        int const stride = s_.key_heads * a_.summary.vectors;
-        std::int64_t number = note.vector;
-        if (a_.summary.map.has_pages())
+        bool const pages = a_.summary.map.has_pages();
+        int const held = s_.width - 8 * part_; // from this lane's first on
+#pragma unroll
+        for (int r = 0; r < 2; ++r)
         {
-            if (there) number = in_page(note, s_.bounds.sink_blocks + block);
+            int const block = n * decode_panel_blocks + row_ + 8 * r;
+            bool const there = block < note.blocks;
+            std::int64_t number = note.vector;
+            if (there)
+                number = pages ? in_page(note, s_.bounds.sink_blocks + block)
+                               : number + static_cast<std::int64_t>(block) * (s_.key_heads * a_.summary.vectors);
+            Number const* const from = a_.summary.row<Number const>(number) + 8 * part_;
+            int const left = there ? held : 0;
+            load(mean_[r], from, left);
+            if (s_.has_variance) load(variance_[r], from + s_.width, left);
+            if (s_.kept) load(kept_[r], from + s_.kept_vector * s_.width, left);
+            if constexpr (scaled)
+            {
+                float const* const scales = a_.summary.scales + number;
+                scale_[0][r] = there ? scales[0] : 0.0f;
+                scale_[1][r] = there && s_.has_variance ? scales[1] : 0.0f;
+                scale_[2][r] = there && s_.kept ? scales[s_.kept_vector] : 0.0f;
+            }
         }
-        else if (there)
-            number += static_cast<std::int64_t>(block) * stride;
-        Number const* const from = a_.summary.row<Number const>(number) + 8 * part;
-        int const left = there ? s_.width - 8 * part : 0;
-        load(mean_, from, left);
-        if (s_.has_variance) load(variance_, from + s_.width, left);
-        if (s_.kept) load(kept_, from + s_.kept_vector * s_.width, left);
-        if constexpr (scaled)
+    }
+    __device__ static void load(stored_numbers<Number> (&to)[width_steps], Number const* from, int left)
+    {
+#pragma unroll
+        for (int step = 0; step < width_steps; ++step)
         {
-            int const v = part < 2 ? part : s_.kept_vector;
-            scale_ = there && v <= s_.kept_vector ? a_.summary.scales[number + v] : 0.0f;
+            if (32 * step < left)
+                to[step].load(from + 32 * step);
+            else
+                to[step].clear();
         }
     }
     /// Number of a block's first vector; a page out of range is taken for the nearest that exists.
@@ -130,101 +146,80 @@ private:
     /// Masses of the panel that was asked for.
     __device__ void score(decode_note const& note, int n, int stage)
     {
-        int const rows = note.rows;
 #pragma unroll 1
-        for (int group = 0; product_queries * group < rows; ++group)
+        for (int group = 0; product_queries * group < note.rows; ++group)
         {
             float mean[4] = {}, variance[4] = {}, kept[4] = {};
-            uint4 const* const query = m_.queries(stage, group, 0) + lane_;
-            uint4 const* const squared = query + query_words;
+            uint4 const* const query = m_.queries(stage, group, 0) + threadIdx.x % 32;
 #pragma unroll
             for (int step = 0; step < width_steps; ++step)
             {
                 if (32 * step >= s_.width) break;
-                uint4 const q[2] = {query[64 * step], query[64 * step + 32]};
-                add(mean, q, mean_[step]);
-                if (s_.kept) add(kept, q, kept_[step]);
-                if (s_.has_variance)
-                {
-                    uint4 const qq[2] = {squared[64 * step], squared[64 * step + 32]};
-                    add(variance, qq, variance_[step]);
-                }
+                uint4 const q = query[32 * step];
+                add(mean, mean_, step, q);
+                if (s_.has_variance) add(variance, variance_, step, query[32 * step + query_words]);
+                if (s_.kept) add(kept, kept_, step, q);
             }
-            if constexpr (scaled) scale(mean, 0), scale(variance, 1), scale(kept, 2);
-            store_rows(note, n, product_queries * group, mean, variance, kept);
+            if constexpr (scaled)
+            {
+#pragma unroll
+                for (int e = 0; e < 4; ++e)
+                    mean[e] *= scale_[0][e / 2], variance[e] *= scale_[1][e / 2], kept[e] *= scale_[2][e / 2];
+            }
+            store(note, n, product_queries * group, mean, variance, kept);
         }
+    }
+    __device__ static void add(float (&to)[4], vector& of, int step, uint4 const& query)
+    {
+        uint4 const x = of[0][step].pairs(), y = of[1][step].pairs();
+        add_warp_product<bfloat16>(to, {x.x, y.x, x.y, y.y}, {query.x, query.y});
+        add_warp_product<bfloat16>(to, {x.z, y.z, x.w, y.w}, {query.z, query.w});
     }
 
-    __device__ static void load(vector& to, Number const* from, int left)
+    /// Numbers 2 r + c are those of block row_ + 8 r and row part_ * 2 + c.
+    __device__ void store(decode_note const& note, int n, int first_row, float const (&mean)[4],
+                          float const (&variance)[4], float const (&kept)[4]) const
     {
-#pragma unroll
-        for (int step = 0; step < width_steps; ++step)
-        {
-            if (32 * step < left)
-                to[step].load(from + 32 * step);
-            else
-                to[step].clear();
-        }
-    }
-    __device__ static void add(float (&to)[4], uint4 const (&query)[2], stored_numbers<Number>& of)
-    {
-        uint4 const x = of.pairs();
-        add_warp_product<bfloat16>(to, {query[0].x, query[0].y, query[0].z, query[0].w}, {x.x, x.y});
-        add_warp_product<bfloat16>(to, {query[1].x, query[1].y, query[1].z, query[1].w}, {x.z, x.w});
-    }
-    /// By the scales of the panel's vectors, each of which the lane of its number among its block's has.
-    __device__ void scale(float (&product)[4], int v) const
-    {
+        int const block = n * decode_panel_blocks + row_;
 #pragma unroll
         for (int c = 0; c < 2; ++c)
         {
-            float const by = __shfl_sync(everyone, scale_, (lane_ % 4 * 2 + c) * 4 + v);
-            product[c] *= by, product[2 + c] *= by;
-        }
-    }
-
-    /// Numbers 2 r + c are those of row lane_ / 4 + 8 r and block lane_ % 4 * 2 + c.
-    __device__ void store_rows(decode_note const& note, int n, int first_row, float const (&mean)[4],
-                               float const (&variance)[4], float const (&kept)[4]) const
-    {
-        int const column = lane_ % 4 * 2, block = n * decode_panel_blocks + column;
+            int const row = first_row + 2 * part_ + c, blocks = row < note.rows ? note.row_blocks[row] : 0;
+            float logit[2], other[2], top[2];
 #pragma unroll
-        for (int r = 0; r < 2; ++r)
-        {
-            int const row = first_row + lane_ / 4 + 8 * r;
-            int const blocks = row < note.rows ? note.row_blocks[row] : 0;
-            float logit[2], other[2], top[2], mass[2];
-#pragma unroll
-            for (int c = 0; c < 2; ++c)
+            for (int r = 0; r < 2; ++r)
             {
-                logit[c] = mean[2 * r + c] * s_.scale;
-                if (s_.cumulant) logit[c] = fmaf(variance[2 * r + c], s_.half_square * log2_of_e, logit[c]);
-                other[c] = s_.kept ? kept[2 * r + c] * s_.scale : -infinity;
-                top[c] = fmaxf(finite_or_low(logit[c]), finite_or_low(other[c]));
+                int const e = 2 * r + c;
+                logit[r] = mean[e] * s_.scale;
+                if (s_.cumulant) logit[r] = fmaf(variance[e], s_.half_square * log2_of_e, logit[r]);
+                other[r] = s_.kept ? kept[e] * s_.scale : -infinity;
+                top[r] = fmaxf(finite_or_low(logit[r]), finite_or_low(other[r]));
             }
-            float reference = fmaxf(block < blocks ? top[0] : -infinity, block + 1 < blocks ? top[1] : -infinity);
-            reference = fmaxf(reference, __shfl_xor_sync(everyone, reference, 1));
-            reference = fmaxf(reference, __shfl_xor_sync(everyone, reference, 2));
-            float sum = 0.0f;
+            float reference = fmaxf(block < blocks ? top[0] : -infinity, block + 8 < blocks ? top[1] : -infinity);
 #pragma unroll
-            for (int c = 0; c < 2; ++c)
+            for (int far = 4; far < 32; far *= 2)
+                reference = fmaxf(reference, __shfl_xor_sync(everyone, reference, far));
+            float sum = 0.0f, mass[2];
+#pragma unroll
+            for (int r = 0; r < 2; ++r)
             {
-                mass[c] = s_.others * exp2_fast(logit[c] - reference);
+                mass[r] = s_.others * exp2_fast(logit[r] - reference);
                 if (s_.has_variance && !s_.cumulant)
                 {
                     float const factor = fmaf(variance[2 * r + c], s_.half_square, 1.0f);
-                    mass[c] = factor > 0.0f ? mass[c] * factor : not_a_number();
+                    mass[r] = factor > 0.0f ? mass[r] * factor : not_a_number();
                 }
-                if (s_.kept) mass[c] += exp2_fast(other[c] - reference);
-                if (top[c] == -infinity) mass[c] = not_a_number(); // no finite part: the score is not finite
-                sum += block + c < blocks && fabsf(mass[c]) < infinity ? mass[c] : 0.0f;
+                if (s_.kept) mass[r] += exp2_fast(other[r] - reference);
+                if (top[r] == -infinity) mass[r] = not_a_number(); // no finite part: the score is not finite
+                sum += block + 8 * r < blocks && fabsf(mass[r]) < infinity ? mass[r] : 0.0f;
             }
-            sum += __shfl_xor_sync(everyone, sum, 1);
-            sum += __shfl_xor_sync(everyone, sum, 2);
+#pragma unroll
+            for (int far = 4; far < 32; far *= 2) sum += __shfl_xor_sync(everyone, sum, far);
             if (row >= note.rows) continue;
             std::int64_t const to = note.first_row + n * note.rows + row;
-            if (column == 0) a_.sum[to] = {reference, sum};
-            *reinterpret_cast<float2*>(a_.mass + to * decode_panel_blocks + column) = {mass[0], mass[1]};
+            if (row_ == 0) a_.sum[to] = {reference, sum};
+            float* const at = a_.mass + to * decode_panel_blocks + row_;
+            at[0] = mass[0], at[8] = mass[1];
         }
     }
     __device__ static float finite_or_low(float x) { return fabsf(x) < infinity ? x : -infinity; }
@@ -234,9 +229,9 @@ private:
     decode_selection_arguments const& a_;
     decode_selection_sizes const& s_;
     decode_selection_places const& m_;
-    int lane_;
-    float scale_;
+    int row_, part_;
     vector mean_, variance_, kept_;
+    float scale_[3][2];
 };
 
 } // namespace spla::cuda

@@ -6,8 +6,6 @@
 #include "launch.hpp"
 #include "score_rows.hpp"
 
-#include <limits>
-
 /// From a checked step to the selection for its decoded tokens on Hopper.
 namespace spla::cuda
 {
@@ -25,7 +23,7 @@ decode_selection_sizes decode_selection_sizes_of(portable::selection_shape const
     s.resumes = shape.share.kind == sharing_kind::first_query;
     std::int64_t const queries = std::min(shape.sequences.queries, few_queries), tile = shape.bounds.tile;
     std::int64_t const lists = std::max<std::int64_t>(1, tile == 1 ? queries : (queries + tile - 2) / tile + 1);
-    s.lists_each = static_cast<int>(std::clamp<std::int64_t>(product_queries / s.group, 1, lists));
+    s.lists_each = static_cast<int>(std::clamp<std::int64_t>(shared_queries / s.group, 1, lists));
     s.rows = s.lists_each * s.group;
     s.items_each = static_cast<int>(ceil_divide(lists, s.lists_each));
     std::int64_t const panels = ceil_divide(std::max<std::int64_t>(shape.most_blocks, 1), decode_panel_blocks);
@@ -61,29 +59,6 @@ struct decode_selection_layout
         return l;
     }
 };
-
-/// Why such a step's decoded tokens are selected for by the portable kernel; null where they are not.
-template <class Metric>
-char const* why_no_decode_selection(int device, element_kind element, portable::selection_shape const& shape,
-                                    detail::summary_tensor const& summary, std::int64_t few_queries)
-{
-    if (!scores_on_matrix_units<Metric>) return "a metric that is not a product with means and variances";
-    if (element != element_kind::bfloat16) return "elements other than bf16";
-    if (summary.storage == summary_storage::fp32) return "summaries in fp32";
-    if (shape.share.kind == sharing_kind::tile_sum) return "lists summed over a tile's queries";
-    if (shape.kept > 1) return "more than one kept key";
-    if (summary.sub_blocks > 1) return "summaries of sub-blocks";
-    if (shape.width > most_decode_width) return "heads wider than 128";
-    if (shape.width % 8 != 0) return "heads not of whole 16 bytes";
-    if (shape.group > most_queries) return "more than 64 query heads to a key head";
-    if (shape.scale <= 0) return "a logit scale that is not positive";
-    std::int64_t const most = std::numeric_limits<int>::max() / 2;
-    if (shape.sequences.keys > most) return "more tokens than an int counts";
-    auto const s = decode_selection_sizes_of<Metric>(shape, summary.vectors, few_queries);
-    if (s.most_panels > most || s.most_rows > most) return "more blocks than an int counts";
-    if (decode_selection_memory::bytes(s) > most_shared_bytes) return "contexts too long for shared memory";
-    return why_not_here(device);
-}
 
 /// Lists of the sequences of a step that are decoded: those with panels in `panels`. memory: decode_selection_layout's,
 /// its counters cleared.

@@ -9,21 +9,22 @@
 /// Sizes of the selection for decoded tokens on Hopper.
 ///
 /// A row is (list, head of the group): a query that scores. An item is all rows of some lists of one sequence and key
-/// head; its blocks are scored by panels of 8, by any warp anywhere, and who hears of its last panel selects. What a
+/// head; its blocks are scored by panels of 16, by any warp anywhere, and who hears of its last panel selects. What a
 /// panel gives depends on nothing but the panel: who scores it does not matter.
 namespace spla::cuda
 {
 
-inline constexpr int decode_panel_blocks = 8; ///< columns of a warp's product
-inline constexpr int product_queries = 16;    ///< rows of a warp's product; lists are scored together up to so many
+inline constexpr int decode_panel_blocks = 16; ///< rows of a warp's product
+inline constexpr int product_queries = 8;      ///< columns of a warp's product
+inline constexpr int shared_queries = 16;      ///< lists are scored together up to so many rows
 inline constexpr int most_queries = 64;       ///< of one list
 inline constexpr int most_decode_width = 128;
 inline constexpr int width_steps = most_decode_width / 32; ///< a lane reads 8 numbers of 32: for two products
-inline constexpr int query_words = 2 * width_steps * 32;   ///< of 16 bytes, of a product's rows
+inline constexpr int query_words = width_steps * 32;       ///< of 16 bytes, of a product's queries
 
-/// Warps of a block of threads: some select while others score, and one prepares what comes next.
+/// Warps of a block of threads: some select while others score, and one finds what comes next.
 #if !defined(DSEL_SELECTING)
-#define DSEL_SELECTING 8
+#define DSEL_SELECTING 4
 #define DSEL_SCORING 11
 #endif
 inline constexpr int decode_selectors = DSEL_SELECTING, decode_selector_threads = 32 * decode_selectors;
@@ -103,7 +104,7 @@ struct decode_note
     int blocks;              ///< that compete for the last list
     int number;              ///< of its counter
     std::int64_t vector;     ///< number of its first block's first vector, where summaries do not lie in pages
-    decode_list list[product_queries];
+    decode_list list[shared_queries];
     int row_blocks[most_queries]; ///< that compete, of each row
 };
 
@@ -137,7 +138,7 @@ struct decode_selection_places
 {
     decode_selection_memory& fixed;
     int row_groups;
-    uint4* query;         ///< [stage][16 rows][q, q*q][step][product][lane]
+    uint4* query;         ///< [stage][8 rows][q, q*q][step][lane]
     std::uint32_t* rank;  ///< of each block's mass
     std::uint32_t* taken; ///< bits of blocks
     std::uint32_t* kept;  ///< those that top_p leaves
