@@ -174,10 +174,11 @@ batch_plan_of(batch_limits const& l, options<Metric, FeatureMap> const& o, std::
         l.element, decode_shape, summaries_of(l, o), made.decode_queries);
     made.decode_selection = {true, !why, why ? why : ""};
     if (!why)
-        made.masses = place(static_cast<std::int64_t>(backend::facts_of_decode_selection<Metric>(
-                                decode_shape, summaries_of(l, o), made.decode_queries, nullptr)
-                                .bytes),
-                            1);
+        made.masses =
+            place(static_cast<std::int64_t>(backend::facts_of_decode_selection<Metric>(decode_shape, summaries_of(l, o),
+                                                                                       made.decode_queries, nullptr)
+                                                .bytes),
+                  1);
     made.how.workspace_bytes = place(0, 1);
     return made;
 }

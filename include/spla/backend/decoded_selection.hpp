@@ -30,18 +30,23 @@ public:
 #endif
     }
 
-    explicit operator bool() const { return work_.lists_each > 0; }
-    portable::decoded_work const& work() const { return work_; }
+    explicit operator bool() const
+    {
+        return work_.lists_each > 0;
+    }
+    portable::decoded_work const& work() const
+    {
+        return work_;
+    }
 
     void select() const
     {
 #if defined(SPLA_HOPPER_KERNELS)
         if constexpr (has_kernel)
             if (*this)
-                cuda::select_decoded<Metric>(exec_, call_.query, call_.summary, shape_, call_.list,
-                                             call_.made.table(schedule::decoded_panels),
-                                             call_.made.table(schedule::decoded_list_panels), how_.decode_queries,
-                                             call_.scratch + how_.masses);
+                cuda::select_decoded<Metric>(
+                    exec_, call_.query, call_.summary, shape_, call_.list, call_.made.table(schedule::decoded_panels),
+                    call_.made.table(schedule::decoded_list_panels), how_.decode_queries, call_.scratch + how_.masses);
 #endif
     }
 

@@ -265,7 +265,8 @@ decode_selection_facts facts_of_decode_selection([[maybe_unused]] portable::sele
     auto const layout = cuda::decode_selection_layout::of(sizes);
     made.bytes = layout.bytes;
     made.work = {sizes.lists_each, cuda::decode_panel_blocks,
-                 memory ? reinterpret_cast<std::int32_t*>(memory + layout.finished) : nullptr, memory ? layout.items : 0};
+                 memory ? reinterpret_cast<std::int32_t*>(memory + layout.finished) : nullptr,
+                 memory ? layout.items : 0};
 #endif
     return made;
 }

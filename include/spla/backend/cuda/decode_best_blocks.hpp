@@ -32,8 +32,7 @@ public:
             if (!selects)
             {
                 if (threadIdx.x == 0)
-                    m_.fixed.selects =
-                        finish_panels(a_.finished + note.number, note.last - note.first, note.panels);
+                    m_.fixed.selects = finish_panels(a_.finished + note.number, note.last - note.first, note.panels);
                 meet();
                 selects = m_.fixed.selects;
             }

@@ -90,11 +90,11 @@ private:
             int const list = lists.first + part * s_.lists_each + lane_;
             range = s_.bounds.competing(lists.position(s_.bounds, list));
             std::int64_t const number = list_place.token + list;
-            note.list[lane_] = {
-                a_.list.indices + list_place.batch * a_.list.stride[0] + number * a_.list.stride[1] + head * a_.list.stride[2],
-                a_.list.lengths + list_place.batch * a_.list.length_stride[0] + number * a_.list.length_stride[1] +
-                    head * a_.list.length_stride[2],
-                range.begin, range.count()};
+            note.list[lane_] = {a_.list.indices + list_place.batch * a_.list.stride[0] + number * a_.list.stride[1] +
+                                    head * a_.list.stride[2],
+                                a_.list.lengths + list_place.batch * a_.list.length_stride[0] +
+                                    number * a_.list.length_stride[1] + head * a_.list.length_stride[2],
+                                range.begin, range.count()};
         }
         int const blocks = __shfl_sync(0xffffffffu, range.count(), lists_here - 1); // later lists have no fewer
         for (int r = lane_; r < lists_here * s_.group; r += 32) note.row_blocks[r] = r / s_.group;
@@ -107,10 +107,12 @@ private:
             note.first_row =
                 (lists_before + (part * s_.lists_each * s_.key_heads + head * lists_here) * lists.panels) * s_.group;
             note.number = (sequence * s_.items_each + part) * s_.key_heads + head;
-            note.vector = ((slot * a_.summary.blocks + s_.bounds.sink_blocks) * s_.key_heads + head) * a_.summary.vectors;
+            note.vector =
+                ((slot * a_.summary.blocks + s_.bounds.sink_blocks) * s_.key_heads + head) * a_.summary.vectors;
         }
         __syncwarp();
-        for (int r = lane_; r < lists_here * s_.group; r += 32) note.row_blocks[r] = note.list[note.row_blocks[r]].blocks;
+        for (int r = lane_; r < lists_here * s_.group; r += 32)
+            note.row_blocks[r] = note.list[note.row_blocks[r]].blocks;
         query_ = a_.query.data + query_place.batch * a_.query.stride[0] + query_place.token * a_.query.stride[1] +
                  head * s_.group * a_.query.stride[2];
         first_query_ = static_cast<int>(lists.first_position);
@@ -142,7 +144,8 @@ private:
                 int const i = first + 32 * j, row = i / pieces;
                 if (row >= note.rows) break;
                 put(stage, 0, row, i % pieces, q[j]);
-                if (s_.has_variance) put(stage, 1, row, i % pieces, {square(q[j].x), square(q[j].y), square(q[j].z), square(q[j].w)});
+                if (s_.has_variance)
+                    put(stage, 1, row, i % pieces, {square(q[j].x), square(q[j].y), square(q[j].z), square(q[j].w)});
             }
         }
     }
@@ -151,7 +154,7 @@ private:
     {
         m_.queries(stage, row / product_queries, squared)[piece / 4 * 32 + row % 8 * 4 + piece % 4] = x;
     }
-    __device__ static std::uint32_t square(std::uint32_t x)
+    static __device__ std::uint32_t square(std::uint32_t x)
     {
         float const low = __uint_as_float(x << 16), high = __uint_as_float(x & 0xffff0000u);
         return pack<bfloat16>(low * low, high * high);

@@ -24,7 +24,8 @@ public:
     /// wants it. Needs a barrier after it.
     __device__ double rank(int row, int rows, int n) const
     {
-        for (int i = threadIdx.x; i < decode_selection_memory::bins; i += decode_selector_threads) m_.fixed.count[i] = 0;
+        for (int i = threadIdx.x; i < decode_selection_memory::bins; i += decode_selector_threads)
+            m_.fixed.count[i] = 0;
         find_normalisers(row, rows, n);
         double total = 0;
 #pragma unroll 1
@@ -166,7 +167,9 @@ private:
     static __device__ panel_sum together(panel_sum const& a, panel_sum const& b)
     {
         float const top = fmaxf(a.reference, b.reference);
-        auto const part = [&](panel_sum const& x) { return x.sum > 0.0f ? x.sum * exp2_fast(x.reference - top) : 0.0f; };
+        auto const part = [&](panel_sum const& x) {
+            return x.sum > 0.0f ? x.sum * exp2_fast(x.reference - top) : 0.0f;
+        };
         return {top, part(a) + part(b)};
     }
 

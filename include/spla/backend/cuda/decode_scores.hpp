@@ -4,8 +4,8 @@
 #include "decode_selection_shape.hpp"
 #include "matrix_product.hpp"
 
-/// One warp, 16 blocks, and their estimates of masses for an item's rows (spec section 2). Summaries go from memory into
-/// the registers of a product: a product sums over the width in any order, so that a lane reads 16 bytes that lie
+/// One warp, 16 blocks, and their estimates of masses for an item's rows (spec section 2). Summaries go from memory
+/// into the registers of a product: a product sums over the width in any order, so that a lane reads 16 bytes that lie
 /// together, of two blocks, and queries are laid out alike.
 namespace spla::cuda
 {
@@ -80,14 +80,12 @@ public:
             if (note.scored)
             {
                 int n = note.first + turn, last = note.last;
-                bool loaded = false;
-                for (; n < last; n += decode_scorers)
+                if (n < last)
                 {
                     load(note, n);
-                    if (!loaded) m_.fixed.loaded[stage].wait(phase_parity(use, decode_stages));
-                    loaded = true;
-                    score(note, n, stage);
+                    m_.fixed.loaded[stage].wait(phase_parity(use, decode_stages));
                 }
+                for (; n < last; n += decode_scorers) score(note, n, stage);
                 turn = n - last;
             }
             let_go(m_.fixed.scored[stage]);
@@ -143,7 +141,7 @@ private:
         return ((held * a_.summary.blocks + (block - i * each)) * s_.key_heads + note.head) * a_.summary.vectors;
     }
 
-    /// Masses of the panel that was asked for.
+    /// Masses of the panel that was asked for. The next is asked for as soon as its registers are free.
     __device__ void score(decode_note const& note, int n, int stage)
     {
 #pragma unroll 1
@@ -166,6 +164,8 @@ private:
                 for (int e = 0; e < 4; ++e)
                     mean[e] *= scale_[0][e / 2], variance[e] *= scale_[1][e / 2], kept[e] *= scale_[2][e / 2];
             }
+            bool const ends = product_queries * (group + 1) >= note.rows;
+            if (ends && n + decode_scorers < note.last) load(note, n + decode_scorers);
             store(note, n, product_queries * group, mean, variance, kept);
         }
     }
@@ -222,8 +222,14 @@ private:
             at[0] = mass[0], at[8] = mass[1];
         }
     }
-    __device__ static float finite_or_low(float x) { return fabsf(x) < infinity ? x : -infinity; }
-    __device__ static float not_a_number() { return __int_as_float(0x7fffffff); }
+    __device__ static float finite_or_low(float x)
+    {
+        return fabsf(x) < infinity ? x : -infinity;
+    }
+    __device__ static float not_a_number()
+    {
+        return __int_as_float(0x7fffffff);
+    }
     static constexpr float log2_of_e = 1.4426950408889634f;
 
     decode_selection_arguments const& a_;

@@ -11,8 +11,8 @@ namespace spla::cuda
 
 /// Number: of summaries, as they are stored.
 template <class Number>
-__global__ __launch_bounds__(decode_threads, 1) void
-decode_selection_kernel(__grid_constant__ decode_selection_arguments const a)
+__global__ __launch_bounds__(decode_threads,
+                             1) void decode_selection_kernel(__grid_constant__ decode_selection_arguments const a)
 {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     extern __shared__ __align__(16) unsigned char raw[];

@@ -17,18 +17,14 @@ namespace spla::cuda
 inline constexpr int decode_panel_blocks = 16; ///< rows of a warp's product
 inline constexpr int product_queries = 8;      ///< columns of a warp's product
 inline constexpr int shared_queries = 16;      ///< lists are scored together up to so many rows
-inline constexpr int most_queries = 64;       ///< of one list
+inline constexpr int most_queries = 64;        ///< of one list
 inline constexpr int most_decode_width = 128;
 inline constexpr int width_steps = most_decode_width / 32; ///< a lane reads 8 numbers of 32: for two products
 inline constexpr int query_words = width_steps * 32;       ///< of 16 bytes, of a product's queries
 
 /// Warps of a block of threads: some select while others score, and one finds what comes next.
-#if !defined(DSEL_SELECTING)
-#define DSEL_SELECTING 4
-#define DSEL_SCORING 11
-#endif
-inline constexpr int decode_selectors = DSEL_SELECTING, decode_selector_threads = 32 * decode_selectors;
-inline constexpr int decode_scorers = DSEL_SCORING;
+inline constexpr int decode_selectors = 4, decode_selector_threads = 32 * decode_selectors;
+inline constexpr int decode_scorers = 7;
 inline constexpr int decode_threads = decode_selector_threads + 32 * (decode_scorers + 1);
 inline constexpr int decode_stages = 3; ///< parts of items at once
 
@@ -45,11 +41,11 @@ struct decode_selection_sizes
     detail::item_table list_panels; ///< the same for each list
     int key_heads, group, width;
     basic_window<int> bounds;
-    bool resumes;    ///< the list of a tile under way is not made here
-    int lists_each;  ///< of an item
-    int rows;        ///< of an item, at most
-    int items_each;  ///< of a sequence and key head, at most
-    int most_blocks; ///< that compete for a list, in whole panels
+    bool resumes;             ///< the list of a tile under way is not made here
+    int lists_each;           ///< of an item
+    int rows;                 ///< of an item, at most
+    int items_each;           ///< of a sequence and key head, at most
+    int most_blocks;          ///< that compete for a list, in whole panels
     std::int64_t most_panels; ///< of all sequences and key heads
     std::int64_t most_rows;   ///< and those of each list and head of the group
     int top_k;
@@ -117,7 +113,7 @@ struct alignas(16) decode_selection_memory
     decode_note note[decode_stages];
     barrier found[decode_stages], loaded[decode_stages]; ///< an item; its queries
     barrier scored[decode_stages], free[decode_stages];
-    panel_sum part[decode_selectors];                ///< of a head's panels
+    panel_sum part[decode_selectors];               ///< of a head's panels
     float top[most_queries], inverse[most_queries]; ///< of each head: largest reference, one over the sum
     int warp_sum[decode_selectors];
     double warp_mass[decode_selectors];

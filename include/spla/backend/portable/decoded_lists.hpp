@@ -46,7 +46,7 @@ struct decoded_work
 
     KOKKOS_FUNCTION decoded_lists<std::int64_t> lists(selection_shape const& shape, detail::sequence const& s) const
     {
-        return {shape.bounds, s.queries,    s.keys,           shape.share.kind == sharing_kind::first_query,
+        return {shape.bounds, s.queries,         s.keys,      shape.share.kind == sharing_kind::first_query,
                 shape.top_k,  shape.top_p < 1.0, panel_blocks};
     }
     /// Work items of one key head.

@@ -35,8 +35,8 @@ struct schedule
         tuned_choices,
         decoded_panels,      ///< of decoded sequences whose selection is not the portable one (see decoded_work)
         decoded_list_panels, ///< and for each of their lists
-        context, ///< tokens of their blocks that may be in a linear state
-        falls,   ///< offsets that fall
+        context,             ///< tokens of their blocks that may be in a linear state
+        falls,               ///< offsets that fall
         parts
     };
     std::int32_t* counts = nullptr; ///< [parts][sequences + 1]
