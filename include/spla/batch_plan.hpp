@@ -30,8 +30,9 @@ struct batch_plan
     bool rounds_features = false; ///< phi of keys, in states and in what is subtracted from them
     portable::tuned_work tuned;   ///< of sequences that are prefilled, where tuned kernels run
     std::int64_t most_tuned_choices = 0;
+    stage_plan decode_selection; ///< of decoded tokens
     std::size_t counts = 0, lists = 0, lengths = 0, prefix = 0, prefix_normaliser = 0, partials = 0, features = 0,
-                summaries = 0, exact_rows = 0, between = 0; ///< in the workspace
+                summaries = 0, exact_rows = 0, between = 0, masses = 0; ///< in the workspace
 
     std::size_t workspace_bytes() const { return how.workspace_bytes; }
     friend std::ostream& operator<<(std::ostream& out, batch_plan const& p)
@@ -39,7 +40,8 @@ struct batch_plan
         return out << p.how << "; at most " << p.limits.batch << " sequences, " << p.limits.most_tokens()
                    << " new tokens, " << p.limits.keys << " tokens a sequence; up to " << p.decode_queries
                    << " new tokens of a sequence are decoded"
-                   << (p.tuned.tile_tokens > 0 ? ", by the portable kernel" : "");
+                   << (p.tuned.tile_tokens > 0 ? ", by the portable kernel" : "")
+                   << (p.decode_selection.matrix_units ? "; selection for them hopper" : "");
     }
 };
 
@@ -165,6 +167,18 @@ batch_plan_of(batch_limits const& l, options<Metric, FeatureMap> const& o, std::
     made.summaries = place(static_cast<std::int64_t>(made.how.summary_bytes), 1);
     made.exact_rows = place(static_cast<std::int64_t>(made.how.exact_row_bytes), 1);
     made.between = place(static_cast<std::int64_t>(made.how.branch_bytes), 1);
+    detail::sequence_table decoded{l.batch, l.queries, l.keys};
+    decoded.tokens = tokens;
+    auto const decode_shape = selection_shape_of(l, o, decoded);
+    char const* const why = backend::why_portable_decode_selection<Exec, Metric>(
+        l.element, decode_shape, summaries_of(l, o), made.decode_queries);
+    made.decode_selection = {true, !why, why ? why : ""};
+    if (!why)
+        made.masses =
+            place(static_cast<std::int64_t>(backend::facts_of_decode_selection<Metric>(decode_shape, summaries_of(l, o),
+                                                                                       made.decode_queries, nullptr)
+                                                .bytes),
+                  1);
     made.how.workspace_bytes = place(0, 1);
     return made;
 }

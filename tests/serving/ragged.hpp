@@ -48,7 +48,10 @@ public:
                  spla::batch_limits const& least = {});
 
     spla::plan const& plan() const { return plan_.how; }
+    /// Of the step with the queries.
+    spla::batch_plan<Element, options> const& step_plan() const { return step_plan_; }
 
+    /// Where all have few queries these have a plan of their own.
     /// All keys that come before a problem's queries in one step, then the queries of all in another.
     std::vector<made_results> run();
     /// The same with a caller's lists, [tile] of each problem as results hold them.
@@ -75,9 +78,9 @@ private:
     Exec exec_;
     std::vector<host_view<Element>> query_, key_, value_, residual_query_, residual_key_;
     cache_view keys_, values_, residual_keys_;
-    spla::batch_plan<Element, options> plan_;
+    spla::batch_plan<Element, options> plan_, step_plan_;
     spla::state_pool<space> pool_;
-    spla::workspace<space> scratch_;
+    spla::workspace<space> scratch_, step_scratch_;
 };
 
 template <class Exec, class Element>
@@ -106,6 +109,17 @@ ragged_batch<Exec, Element>::ragged_batch(std::vector<problem_data> const& probl
     plan_ = spla::plan_batch<Element>(exec_, l, o_, 20);
     pool_ = spla::make_state_pool(exec_, l, sizes, o_);
     scratch_ = spla::make_workspace(exec_, plan_);
+    // Engines that decode alone plan for it.
+    int most = 0;
+    for (auto const& d : d_) most = std::max(most, d.size.queries);
+    step_plan_ = plan_, step_scratch_ = scratch_;
+    if (most <= spla::detail::decode_queries)
+    {
+        l.queries = std::max(most, 1), l.tokens = 0;
+        step_plan_ = spla::plan_batch<Element>(exec_, l, o_, 20);
+        step_scratch_ = spla::make_workspace(exec_, step_plan_);
+        Kokkos::deep_copy(step_scratch_, std::byte{0xff});
+    }
     Kokkos::deep_copy(pool_.buffer(), std::byte{0xff}); // NaN in every type
     Kokkos::deep_copy(scratch_, std::byte{0xff});
 }
@@ -204,7 +218,10 @@ void ragged_batch<Exec, Element>::step(std::vector<int> const& begin, std::vecto
     auto const residual_q = packed_rows<Element, space>(residual_query, z.query_heads, z.residual_dim);
     auto const run = [&](auto const& cache, auto const& residual_cache) {
         if (z.residual_dim > 0) e.residual_inputs(spla::packed(residual_q), residual_cache);
-        spla::run_batch(exec_, plan_, batch, q, cache, output, pool_, scratch_, e);
+        if (made)
+            spla::run_batch(exec_, step_plan_, batch, q, cache, output, pool_, step_scratch_, e);
+        else
+            spla::run_batch(exec_, plan_, batch, q, cache, output, pool_, scratch_, e);
     };
     if (layout_ == cache_layout::packed)
     {

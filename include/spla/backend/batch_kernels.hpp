@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "decoded_selection.hpp"
 #include "portable/slot_kernels.hpp"
 #include "tuned_step.hpp"
 
@@ -12,10 +13,11 @@ namespace spla::backend
 template <class Exec, class Options, class Element>
 void make_schedule(Exec const& exec, batch_plan<Element, Options> const& how, batch_call<Element> const& call,
                    portable::attention_shape const& attention, portable::selection_shape const& selection,
-                   portable::tuned_work const& tuned)
+                   portable::tuned_work const& tuned, portable::decoded_work const& decoded)
 {
-    portable::launch("spla::schedule", exec, 1, 0,
-                     portable::schedule_kernel<Exec>{call.made, attention, selection, how.lists_per_item, tuned});
+    portable::launch(
+        "spla::schedule", exec, 1, 0,
+        portable::schedule_kernel<Exec>{call.made, attention, selection, how.lists_per_item, tuned, decoded});
 }
 
 template <class Options, class Element>
@@ -54,7 +56,8 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
     // What tuned kernels leave to portable ones may be nothing, and is known on the device alone.
     std::int64_t const left_teams = tunes ? portable::few_teams : std::numeric_limits<std::int64_t>::max();
     if (!selects) tuned.lists_per_item = 0;
-    make_schedule(exec, how, call, attention, selection, tuned);
+    decoded_selection<Exec, Element, Options> const decoded(exec, how, call, selection);
+    make_schedule(exec, how, call, attention, selection, tuned, decoded.work());
     auto const part = [&](bool of_tuned) {
         return tunes ? sequences.only(call.made.first(schedule::tuned), of_tuned) : sequences;
     };
@@ -85,13 +88,17 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
             prefilled.select(selection);
             selection.sequences = part(false);
         }
+        decoded.select();
+        // Where every sequence is decoded there are no others.
+        bool const others = !decoded || l.queries > how.decode_queries;
         auto kernel = portable::make_selection<Exec, Metric, Element>(selection);
         kernel.query = call.query, kernel.key = call.key, kernel.summary = call.summary, kernel.list = call.list;
         kernel.lists_per_item = how.lists_per_item;
         kernel.items = call.made.table(schedule::choices);
         kernel.scratch_bytes = kernel.carve(nullptr).bytes;
-        portable::launch("spla::select", exec, items(schedule::choices, how.most_choices) * l.key_heads,
-                         kernel.scratch_bytes, kernel, left_teams);
+        if (others)
+            portable::launch("spla::select", exec, items(schedule::choices, how.most_choices) * l.key_heads,
+                             kernel.scratch_bytes, kernel, decoded ? portable::few_teams : left_teams);
     }
     selection.sequences = sequences;
     portable::launch("spla::keep_slot", exec, heads, 0,
@@ -189,7 +196,8 @@ void load_kernels(Exec const& exec, batch_plan<Element, Options> const& how)
     call.summary.key_heads = layout.key_heads;
     batch_plan<Element, Options> one = how;
     if (how.tuned.tile_tokens > 0) tuned_step<Exec, Element, Options>(exec, how, call, call.sequences).load();
-    one.tuned = {};
+    decoded_selection<Exec, Element, Options>::load(exec, how);
+    one.tuned = {}, one.decode_selection = {};
     one.most_tiles = one.most_choices = one.most_lists = one.most_completed = one.most_entering = one.most_decoded = 1;
     run_step(exec, one, call);
     portable::copy_batch_tokens<Exec, Element> copy;
@@ -214,7 +222,7 @@ void validate_batch(char const* name, Exec const& exec, batch_plan<Element, Opti
     if (call.given && !c.found())
     {
         make_schedule(exec, how, call, batch_attention_shape(how, call, call.sequences),
-                      detail::selection_shape_of(how.limits, o, call.sequences), {});
+                      detail::selection_shape_of(how.limits, o, call.sequences), {}, {});
         portable::require_valid_lists(c, exec, call.given, window_of(o), how.limits.key_heads, call.sequences,
                                       call.made.table(portable::schedule::lists), how.most_lists);
     }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "portable/attention_kernel.hpp"
+#include "portable/decoded_lists.hpp"
 #include "portable/selection_kernel.hpp"
 #include "portable/statistics_kernel.hpp"
 
@@ -109,6 +110,20 @@ why_portable_selection([[maybe_unused]] element_kind element, [[maybe_unused]] p
     if (char const* const why = why_portable<Exec>()) return why;
 #if defined(SPLA_HOPPER_KERNELS)
     return cuda::why_no_selection<Metric>(Kokkos::device_id(), element, shape, summary, has_room);
+#else
+    return "";
+#endif
+}
+/// The same of a step's decoded tokens.
+template <class Exec, class Metric>
+char const* why_portable_decode_selection([[maybe_unused]] element_kind element,
+                                          [[maybe_unused]] portable::selection_shape const& shape,
+                                          [[maybe_unused]] detail::summary_tensor const& summary,
+                                          [[maybe_unused]] std::int64_t few_queries)
+{
+    if (char const* const why = why_portable<Exec>()) return why;
+#if defined(SPLA_HOPPER_KERNELS)
+    return cuda::why_no_decode_selection<Metric>(Kokkos::device_id(), element, shape, summary, few_queries);
 #else
     return "";
 #endif
@@ -229,6 +244,31 @@ inline int lists_of_tuned_item([[maybe_unused]] portable::selection_shape const&
 #else
     return 0;
 #endif
+}
+
+/// What a tuned selection for decoded tokens needs: bytes of workspace, and of a step's schedule, its counters being in
+/// that workspace (or none, where it is not there yet).
+struct decode_selection_facts
+{
+    std::size_t bytes = 0;
+    portable::decoded_work work;
+};
+template <class Metric>
+decode_selection_facts facts_of_decode_selection([[maybe_unused]] portable::selection_shape const& shape,
+                                                 [[maybe_unused]] detail::summary_tensor const& summary,
+                                                 [[maybe_unused]] std::int64_t few_queries,
+                                                 [[maybe_unused]] std::byte* memory)
+{
+    decode_selection_facts made;
+#if defined(SPLA_HOPPER_KERNELS)
+    auto const sizes = cuda::decode_selection_sizes_of<Metric>(shape, summary.vectors, few_queries);
+    auto const layout = cuda::decode_selection_layout::of(sizes);
+    made.bytes = layout.bytes;
+    made.work = {sizes.lists_each, cuda::decode_panel_blocks,
+                 memory ? reinterpret_cast<std::int32_t*>(memory + layout.finished) : nullptr,
+                 memory ? layout.items : 0};
+#endif
+    return made;
 }
 
 /// Bytes of a copy of so many blocks' summaries, as tuned kernels take them.

@@ -3,6 +3,7 @@
 #pragma once
 #include "../../options.hpp"
 #include "../../problem.hpp"
+#include "decode_selection.hpp"
 #include "device.hpp"
 #include "exact_shape.hpp"
 #include "key_features.hpp"
@@ -98,6 +99,29 @@ char const* why_no_selection(int device, element_kind element, portable::selecti
         return "more tokens than an int counts";
     selection_sizes s = selection_sizes_of(shape, summary.sub_blocks, summary.vectors);
     if (!(shape.width <= 64 ? fit<64>(s) : fit<128>(s))) return "lists too long for shared memory";
+    return why_not_here(device);
+}
+
+/// Why such a step's decoded tokens are selected for by the portable kernel; null where they are not.
+template <class Metric>
+char const* why_no_decode_selection(int device, element_kind element, portable::selection_shape const& shape,
+                                    detail::summary_tensor const& summary, std::int64_t few_queries)
+{
+    if (!scores_on_matrix_units<Metric>) return "a metric that is not a product with means and variances";
+    if (element != element_kind::bfloat16) return "elements other than bf16";
+    if (summary.storage == summary_storage::fp32) return "summaries in fp32";
+    if (shape.share.kind == sharing_kind::tile_sum) return "lists summed over a tile's queries";
+    if (shape.kept > 1) return "more than one kept key";
+    if (summary.sub_blocks > 1) return "summaries of sub-blocks";
+    if (shape.width > most_decode_width) return "heads wider than 128";
+    if (shape.width % 8 != 0) return "heads not of whole 16 bytes";
+    if (shape.group > most_queries) return "more than 64 query heads to a key head";
+    if (shape.scale <= 0) return "a logit scale that is not positive";
+    std::int64_t const most = std::numeric_limits<int>::max() / 2;
+    if (shape.sequences.keys > most) return "more tokens than an int counts";
+    auto const s = decode_selection_sizes_of<Metric>(shape, summary.vectors, few_queries);
+    if (s.most_panels > most || s.most_rows > most) return "more blocks than an int counts";
+    if (decode_selection_memory::bytes(s) > most_shared_bytes) return "contexts too long for shared memory";
     return why_not_here(device);
 }
 

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "attention_kernel.hpp"
-#include "selection_kernel.hpp"
+#include "decoded_lists.hpp"
 
 namespace spla::portable
 {
@@ -33,8 +33,10 @@ struct schedule
         tuned_bases,
         tuned_chains,
         tuned_choices,
-        context, ///< tokens of their blocks that may be in a linear state
-        falls,   ///< offsets that fall
+        decoded_panels,      ///< of decoded sequences whose selection is not the portable one (see decoded_work)
+        decoded_list_panels, ///< and for each of their lists
+        context,             ///< tokens of their blocks that may be in a linear state
+        falls,               ///< offsets that fall
         parts
     };
     std::int32_t* counts = nullptr; ///< [parts][sequences + 1]
@@ -68,10 +70,15 @@ struct schedule_kernel
     selection_shape selection;
     int lists_per_item;
     tuned_work tuned;
+    decoded_work decoded_selection;
 
     KOKKOS_FUNCTION bool may_be_tuned(detail::sequence const& s) const
     {
         return tuned.tile_tokens > 0 && s.queries > 0 && !attention.decodes(s);
+    }
+    KOKKOS_FUNCTION bool selects_decoded(detail::sequence const& s) const
+    {
+        return decoded_selection.lists_each > 0 && attention.decodes(s);
     }
     KOKKOS_FUNCTION std::int64_t context_of(detail::sequence const& s) const
     {
@@ -91,7 +98,8 @@ struct schedule_kernel
         case schedule::tiles:
             return is_tuned ? 0 : attention.tiles(s) * attention.runs_of(s);
         case schedule::choices:
-            return is_tuned && tuned.lists_per_item > 0 ? 0 : ceil_divide(choices, lists_per_item);
+            if (selects_decoded(s) || (is_tuned && tuned.lists_per_item > 0)) return 0;
+            return ceil_divide(choices, lists_per_item);
         case schedule::tuned:
             return is_tuned;
         case schedule::tuned_tiles:
@@ -102,6 +110,10 @@ struct schedule_kernel
             return is_tuned ? tiles_of(s, tuned.chain_tokens) : 0;
         case schedule::tuned_choices:
             return is_tuned && tuned.lists_per_item > 0 ? ceil_divide(choices, tuned.lists_per_item) : 0;
+        case schedule::decoded_panels:
+            return selects_decoded(s) ? decoded_selection.panels(selection, s) : 0;
+        case schedule::decoded_list_panels:
+            return selects_decoded(s) ? decoded_selection.list_panels(selection, s) : 0;
         case schedule::context:
             return is_tuned ? context_of(s) : 0;
         case schedule::lists:
@@ -122,6 +134,8 @@ struct schedule_kernel
         std::int32_t const* const offsets = attention.sequences.offsets;
         Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n),
                              [&](int b) { falls[b + 1] = offsets[b + 1] < offsets[b] ? 1 : 0; });
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, decoded_selection.items),
+                             [&](std::int64_t i) { decoded_selection.finished[i] = 0; });
         team.team_barrier();
         sum(team, schedule::falls, schedule::parts);
         team.team_barrier();
