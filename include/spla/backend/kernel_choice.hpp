@@ -4,7 +4,7 @@
 #include "../append.hpp"
 #include "portable/merge_kernel.hpp"
 
-/// From a checked call to kernels: with tuned_kernels.hpp the only place that names backends.
+/// From a checked call to kernels: with tuned_kernels.hpp and its coverage the only place that names backends.
 namespace spla::backend
 {
 
