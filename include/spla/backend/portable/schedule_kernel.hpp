@@ -36,6 +36,8 @@ struct schedule
         decoded_panels,      ///< of decoded sequences whose selection is not the portable one (see decoded_work)
         decoded_list_panels, ///< and for each of their lists
         context,             ///< tokens of their blocks that may be in a linear state
+        counted,             ///< parts up to here are work; those below say whose it is
+        reached = counted,   ///< blocks of context of all that may be tuned, one too many for what has no room
         falls,               ///< offsets that fall
         parts
     };
@@ -130,47 +132,40 @@ struct schedule_kernel
     {
         int const n = static_cast<int>(made.sequences);
         if (n == 0) return;
-        std::int32_t* const falls = made.first(schedule::falls);
-        std::int32_t const* const offsets = attention.sequences.offsets;
-        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n),
-                             [&](int b) { falls[b + 1] = offsets[b + 1] < offsets[b] ? 1 : 0; });
+        detail::sequence_table const sequences = made.trusted(attention.sequences);
+        // Those whose context fits, in the order of the batch.
+        std::int64_t const block = attention.bounds.block, room = tuned.context_tokens / block;
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, 1), [&](int) {
+            std::int32_t const* const offsets = attention.sequences.offsets;
+            sum(team, schedule::falls, [&](int b) { return offsets[b + 1] < offsets[b] ? 1 : 0; });
+            sum(team, schedule::reached,
+                [&](int b) { return Kokkos::min(context_of(sequences[b]) / block, room + 1); });
+        });
         Kokkos::parallel_for(Kokkos::TeamVectorRange(team, decoded_selection.items),
                              [&](std::int64_t i) { decoded_selection.finished[i] = 0; });
         team.team_barrier();
-        sum(team, schedule::falls, schedule::parts);
-        team.team_barrier();
-        detail::sequence_table const sequences = made.trusted(attention.sequences);
-        // Those whose context fits, in the order of the batch; a longer one counts as one block too many.
-        std::int64_t const block = attention.bounds.block, room = tuned.context_tokens / block;
-        std::int32_t* const context = made.first(schedule::context);
-        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n), [&](int b) {
-            context[b + 1] = static_cast<std::int32_t>(Kokkos::min(context_of(sequences[b]) / block, room + 1));
+        std::int32_t const* const reached = made.first(schedule::reached);
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, static_cast<int>(schedule::counted)), [&](int which) {
+            sum(team, which, [&](int b) {
+                detail::sequence const s = sequences[b];
+                return count(s, which, may_be_tuned(s) && reached[b + 1] <= room);
+            });
         });
-        team.team_barrier();
-        sum(team, schedule::context, schedule::falls);
-        team.team_barrier();
-        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n), [&](int b) {
-            detail::sequence const s = sequences[b];
-            bool const is_tuned = may_be_tuned(s) && context[b + 1] <= room;
-            for (int which = 0; which < schedule::falls; ++which)
-                made.first(which)[b + 1] = static_cast<std::int32_t>(count(s, which, is_tuned));
-        });
-        team.team_barrier();
-        sum(team, 0, schedule::falls);
     }
 
 private:
-    /// Counts of the parts [begin, end) become running counts, from zero.
-    KOKKOS_FUNCTION void sum(team_of<Exec> const& team, int begin, int end) const
+    /// The running counts of a part, from zero, by one thread of the team and its vector lanes.
+    template <class Count>
+    KOKKOS_FUNCTION void sum(team_of<Exec> const& team, int which, Count const& count_of) const
     {
-        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, begin, end), [&](int which) {
-            std::int32_t* const first = made.first(which);
-            Kokkos::single(Kokkos::PerThread(team), [&] { first[0] = 0; });
-            Kokkos::parallel_scan(Kokkos::ThreadVectorRange(team, static_cast<int>(made.sequences)),
-                                  [&](int b, std::int32_t& before, bool const final) {
-                                      before += first[b + 1];
-                                      if (final) first[b + 1] = before;
-                                  });
+        std::int32_t* const first = made.first(which);
+        int const n = static_cast<int>(made.sequences);
+        Kokkos::single(Kokkos::PerThread(team), [&] { first[0] = 0; });
+        Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, n),
+                             [&](int b) { first[b + 1] = static_cast<std::int32_t>(count_of(b)); });
+        Kokkos::parallel_scan(Kokkos::ThreadVectorRange(team, n), [&](int b, std::int32_t& before, bool const final) {
+            before += first[b + 1];
+            if (final) first[b + 1] = before;
         });
     }
 };
