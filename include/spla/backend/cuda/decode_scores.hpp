@@ -18,10 +18,10 @@ template <>
 struct stored_numbers<bfloat16>
 {
     uint4 bits;
-    /// Nothing of the line is read again soon.
+    /// Nothing of the line is read again soon; its other half is read next.
     __device__ void load(bfloat16 const* from)
     {
-        asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+        asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
                      : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
                      : "l"(__cvta_generic_to_global(from)));
     }
@@ -34,7 +34,7 @@ struct stored_numbers<std::int8_t>
     uint2 bits;
     __device__ void load(std::int8_t const* from)
     {
-        asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
+        asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2];"
                      : "=r"(bits.x), "=r"(bits.y)
                      : "l"(__cvta_generic_to_global(from)));
     }

@@ -34,6 +34,20 @@ struct barrier
         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(this)), "r"(bytes)
                      : "memory");
     }
+    /// Has the phase of this parity ended?
+    __device__ bool passed(std::uint32_t parity) const
+    {
+        std::uint32_t done;
+        asm volatile("{\n"
+                     ".reg .pred done;\n"
+                     "mbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+                     "selp.b32 %0, 1, 0, done;\n"
+                     "}\n"
+                     : "=r"(done)
+                     : "r"(shared_address(this)), "r"(parity)
+                     : "memory");
+        return done;
+    }
     /// Waits for the end of the phase of this parity.
     __device__ void wait(std::uint32_t parity)
     {

@@ -61,6 +61,7 @@ public:
     }
     /// Lanes of valid entries.
     __device__ std::uint32_t valid() const { return valid_; }
+    __device__ int own_entry() const { return entry_; }
     __device__ int entry(int lane) const { return __shfl_sync(0xffffffffu, entry_, lane); }
 
 private:

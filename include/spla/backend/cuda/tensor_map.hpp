@@ -38,14 +38,15 @@ bool can_map(detail::tensor<T> const& t)
 /// A map of rank 4, the innermost dimension first, strides in bytes. A row of a box has 64 or 128 bytes, swizzled.
 inline CUtensorMap encode_tensor_map(CUtensorMapDataType type, int type_bytes, void const* data,
                                      cuuint64_t const (&extents)[4], cuuint64_t const (&strides)[3],
-                                     cuuint32_t const (&box)[4])
+                                     cuuint32_t const (&box)[4],
+                                     CUtensorMapL2promotion fetched = CU_TENSOR_MAP_L2_PROMOTION_L2_256B)
 {
     CUtensorMap map{};
     cuuint32_t const steps[] = {1, 1, 1, 1};
     auto const swizzle = box[0] * type_bytes == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B;
-    CUresult const result = tensor_map_encoder()(&map, type, 4, const_cast<void*>(data), extents, strides, box, steps,
-                                                 CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
-                                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    CUresult const result =
+        tensor_map_encoder()(&map, type, 4, const_cast<void*>(data), extents, strides, box, steps,
+                             CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, fetched, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (result != CUDA_SUCCESS) Kokkos::abort("spla: a tensor map that can_map() allows was refused by the driver");
     return map;
 }
@@ -53,7 +54,8 @@ inline CUtensorMap encode_tensor_map(CUtensorMapDataType type, int type_bytes, v
 /// A tensor [batch, token, head, dim] of 16-bit numbers as the copy engine sees it: coordinates (dim, head, token,
 /// batch), boxes of columns (64 or 32) x heads x tokens x 1.
 template <class Element>
-CUtensorMap make_tensor_map(detail::tensor<Element const> const& t, int box_heads, int box_tokens, int box_columns = 64)
+CUtensorMap make_tensor_map(detail::tensor<Element const> const& t, int box_heads, int box_tokens, int box_columns = 64,
+                            CUtensorMapL2promotion fetched = CU_TENSOR_MAP_L2_PROMOTION_L2_256B)
 {
     auto const extent = [&](int i) { return static_cast<cuuint64_t>(t.extent[i] > 0 ? t.extent[i] : 1); };
     auto const stride = [&](int i) { // a dimension of one element has no stride that matters
@@ -64,7 +66,8 @@ CUtensorMap make_tensor_map(detail::tensor<Element const> const& t, int box_head
     return encode_tensor_map(type, 2, t.data, {extent(3), extent(2), extent(1), extent(0)},
                              {stride(2), stride(1), stride(0)},
                              {static_cast<cuuint32_t>(box_columns), static_cast<cuuint32_t>(box_heads),
-                              static_cast<cuuint32_t>(box_tokens), 1});
+                              static_cast<cuuint32_t>(box_tokens), 1},
+                             fetched);
 }
 
 } // namespace spla::cuda
