@@ -30,18 +30,19 @@ struct batch_plan
     bool rounds_features = false; ///< phi of keys, in states and in what is subtracted from them
     portable::tuned_work tuned;   ///< of sequences that are prefilled, where tuned kernels run
     std::int64_t most_tuned_choices = 0;
-    stage_plan decode_selection; ///< of decoded tokens
+    stage_plan decode_selection, decode_attention; ///< of decoded tokens
     std::size_t counts = 0, lists = 0, lengths = 0, prefix = 0, prefix_normaliser = 0, partials = 0, features = 0,
-                summaries = 0, exact_rows = 0, between = 0, masses = 0; ///< in the workspace
+                summaries = 0, exact_rows = 0, between = 0, masses = 0, decode_runs = 0; ///< in the workspace
 
     std::size_t workspace_bytes() const { return how.workspace_bytes; }
     friend std::ostream& operator<<(std::ostream& out, batch_plan const& p)
     {
-        return out << p.how << "; at most " << p.limits.batch << " sequences, " << p.limits.most_tokens()
-                   << " new tokens, " << p.limits.keys << " tokens a sequence; up to " << p.decode_queries
-                   << " new tokens of a sequence are decoded"
-                   << (p.tuned.tile_tokens > 0 ? ", by the portable kernel" : "")
-                   << (p.decode_selection.matrix_units ? "; selection for them hopper" : "");
+        out << p.how << "; at most " << p.limits.batch << " sequences, " << p.limits.most_tokens() << " new tokens, "
+            << p.limits.keys << " tokens a sequence; up to " << p.decode_queries
+            << " new tokens of a sequence are decoded";
+        if (p.tuned.tile_tokens > 0 || p.decode_selection.matrix_units || p.decode_attention.matrix_units)
+            out << ": selection " << p.decode_selection << ", attention " << p.decode_attention;
+        return out;
     }
 };
 
@@ -179,6 +180,16 @@ batch_plan_of(batch_limits const& l, options<Metric, FeatureMap> const& o, std::
                                                                                        made.decode_queries, nullptr)
                                                 .bytes),
                   1);
+    char const* const why_attention =
+        backend::why_portable_decode_attention<Exec>(static_cast<problem const&>(l), o, made.most_decoded);
+    made.decode_attention = {true, !why_attention, why_attention ? why_attention : ""};
+    if (!why_attention)
+    {
+        shape.sequences = decoded;
+        shape.residual = residual;
+        made.decode_runs =
+            place(static_cast<std::int64_t>(backend::decode_attention_bytes(shape, entries, made.most_decoded)), 1);
+    }
     made.how.workspace_bytes = place(0, 1);
     return made;
 }

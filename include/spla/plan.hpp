@@ -28,6 +28,11 @@ struct stage_plan
     char const* reason = "";   ///< why the portable kernel does it
 
     char const* kernel() const { return matrix_units ? "hopper" : "portable"; }
+    friend std::ostream& operator<<(std::ostream& out, stage_plan const& p)
+    {
+        out << p.kernel();
+        return p.matrix_units ? out : out << " (" << p.reason << ")";
+    }
 };
 
 /// What a call will run: which kernels, with which tile, and why. Small, copyable, printable; made on the host alone.
@@ -61,9 +66,7 @@ struct plan
         {
             auto const say = [&s](char const* stage, stage_plan const& p) {
                 if (!p.runs) return;
-                s << stage << " " << p.kernel();
-                if (!p.matrix_units) s << " (" << p.reason << ")";
-                s << ", ";
+                s << stage << " " << p << ", ";
             };
             say("selection", selection), say("exact branch", exact), say("residual branch", residual);
         }

@@ -51,8 +51,8 @@ public:
     /// Of the step with the queries.
     spla::batch_plan<Element, options> const& step_plan() const { return step_plan_; }
 
-    /// Where all have few queries these have a plan of their own.
-    /// All keys that come before a problem's queries in one step, then the queries of all in another.
+    /// All keys that come before a problem's queries in one step, then the queries of all in another, which has a plan
+    /// of its own where all have few.
     std::vector<made_results> run();
     /// The same with a caller's lists, [tile] of each problem as results hold them.
     std::vector<made_results> run_with(std::vector<int_lists<space>> const& given);

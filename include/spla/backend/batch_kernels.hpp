@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "decoded_attention.hpp"
 #include "decoded_selection.hpp"
 #include "portable/slot_kernels.hpp"
 #include "tuned_step.hpp"
@@ -13,11 +14,12 @@ namespace spla::backend
 template <class Exec, class Options, class Element>
 void make_schedule(Exec const& exec, batch_plan<Element, Options> const& how, batch_call<Element> const& call,
                    portable::attention_shape const& attention, portable::selection_shape const& selection,
-                   portable::tuned_work const& tuned, portable::decoded_work const& decoded)
+                   portable::tuned_work const& tuned, portable::decoded_work const& decoded,
+                   portable::cleared_counters const& decoded_runs)
 {
-    portable::launch(
-        "spla::schedule", exec, 1, 0,
-        portable::schedule_kernel<Exec>{call.made, attention, selection, how.lists_per_item, tuned, decoded});
+    portable::launch("spla::schedule", exec, 1, 0,
+                     portable::schedule_kernel<Exec>{call.made, attention, selection, how.lists_per_item, tuned,
+                                                     decoded, decoded_runs});
 }
 
 template <class Options, class Element>
@@ -57,7 +59,9 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
     std::int64_t const left_teams = tunes ? portable::few_teams : std::numeric_limits<std::int64_t>::max();
     if (!selects) tuned.lists_per_item = 0;
     decoded_selection<Exec, Element, Options> const decoded(exec, how, call, selection);
-    make_schedule(exec, how, call, attention, selection, tuned, decoded.work());
+    decoded_attention<Exec, Element, Options> const decoded_rows(exec, how, call, attention);
+    make_schedule(exec, how, call, attention, selection, tuned, decoded.work(), decoded_rows.counters());
+    bool const all_decoded = l.queries <= how.decode_queries;
     auto const part = [&](bool of_tuned) {
         return tunes ? sequences.only(call.made.first(schedule::tuned), of_tuned) : sequences;
     };
@@ -89,14 +93,12 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
             selection.sequences = part(false);
         }
         decoded.select();
-        // Where every sequence is decoded there are no others.
-        bool const others = !decoded || l.queries > how.decode_queries;
         auto kernel = portable::make_selection<Exec, Metric, Element>(selection);
         kernel.query = call.query, kernel.key = call.key, kernel.summary = call.summary, kernel.list = call.list;
         kernel.lists_per_item = how.lists_per_item;
         kernel.items = call.made.table(schedule::choices);
         kernel.scratch_bytes = kernel.carve(nullptr).bytes;
-        if (others)
+        if (!decoded || !all_decoded) // where every sequence is decoded there are no others
             portable::launch("spla::select", exec, items(schedule::choices, how.most_choices) * l.key_heads,
                              kernel.scratch_bytes, kernel, decoded ? portable::few_teams : left_teams);
     }
@@ -123,9 +125,11 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
     kernel.partial = {call.partials, portable::partial_tensor<T>::numbers_per_row(l.value_dim), l.query_heads,
                       how.how.runs, call.made.table(schedule::decoded)};
     kernel.scratch_bytes = kernel.carve(nullptr).bytes;
-    portable::launch("spla::attention", exec, items(schedule::tiles, how.most_tiles) * l.key_heads,
-                     kernel.scratch_bytes, kernel, left_teams);
-    if (how.how.runs > 1)
+    decoded_rows.attend();
+    if (!decoded_rows || !all_decoded)
+        portable::launch("spla::attention", exec, items(schedule::tiles, how.most_tiles) * l.key_heads,
+                         kernel.scratch_bytes, kernel, decoded_rows ? portable::few_teams : left_teams);
+    if (!decoded_rows && how.how.runs > 1)
         portable::launch("spla::merge", exec, items(schedule::decoded, how.most_decoded) * l.query_heads, 0,
                          portable::merge_kernel<Exec, Element>{kernel.partial, kernel.out, attention});
 }
@@ -197,7 +201,8 @@ void load_kernels(Exec const& exec, batch_plan<Element, Options> const& how)
     batch_plan<Element, Options> one = how;
     if (how.tuned.tile_tokens > 0) tuned_step<Exec, Element, Options>(exec, how, call, call.sequences).load();
     decoded_selection<Exec, Element, Options>::load(exec, how);
-    one.tuned = {}, one.decode_selection = {};
+    decoded_attention<Exec, Element, Options>::load(exec, how, batch_attention_shape(how, call, call.sequences));
+    one.tuned = {}, one.decode_selection = {}, one.decode_attention = {};
     one.most_tiles = one.most_choices = one.most_lists = one.most_completed = one.most_entering = one.most_decoded = 1;
     run_step(exec, one, call);
     portable::copy_batch_tokens<Exec, Element> copy;
@@ -222,7 +227,7 @@ void validate_batch(char const* name, Exec const& exec, batch_plan<Element, Opti
     if (call.given && !c.found())
     {
         make_schedule(exec, how, call, batch_attention_shape(how, call, call.sequences),
-                      detail::selection_shape_of(how.limits, o, call.sequences), {}, {});
+                      detail::selection_shape_of(how.limits, o, call.sequences), {}, {}, {});
         portable::require_valid_lists(c, exec, call.given, window_of(o), how.limits.key_heads, call.sequences,
                                       call.made.table(portable::schedule::lists), how.most_lists);
     }

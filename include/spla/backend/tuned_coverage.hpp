@@ -10,6 +10,7 @@
 
 #if defined(KOKKOS_ENABLE_CUDA) && defined(__NVCC__)
 #include "cuda/coverage.hpp"
+#include "cuda/decode_branch.hpp"
 #include "cuda/exact_branch.hpp"
 #include "cuda/prefix_states.hpp"
 #include "cuda/residual_branch.hpp"
@@ -124,6 +125,19 @@ char const* why_portable_decode_selection([[maybe_unused]] element_kind element,
     if (char const* const why = why_portable<Exec>()) return why;
 #if defined(SPLA_HOPPER_KERNELS)
     return cuda::why_no_decode_selection<Metric>(Kokkos::device_id(), element, shape, summary, few_queries);
+#else
+    return "";
+#endif
+}
+/// tokens: decoded ones of a step, at most.
+template <class Exec, class Metric, class FeatureMap>
+char const* why_portable_decode_attention([[maybe_unused]] problem const& p,
+                                          [[maybe_unused]] options<Metric, FeatureMap> const& o,
+                                          [[maybe_unused]] std::int64_t tokens)
+{
+    if (char const* const why = why_portable<Exec>()) return why;
+#if defined(SPLA_HOPPER_KERNELS)
+    return cuda::why_no_decode(Kokkos::device_id(), p, o, tokens);
 #else
     return "";
 #endif

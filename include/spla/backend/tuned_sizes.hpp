@@ -87,11 +87,36 @@ decode_selection_facts facts_of_decode_selection([[maybe_unused]] portable::sele
     auto const sizes = cuda::decode_selection_sizes_of<Metric>(shape, summary.vectors, few_queries);
     auto const layout = cuda::decode_selection_layout::of(sizes);
     made.bytes = layout.bytes;
-    made.work = {sizes.lists_each, cuda::decode_panel_blocks,
-                 memory ? reinterpret_cast<std::int32_t*>(memory + layout.finished) : nullptr,
-                 memory ? layout.items : 0};
+    made.work = {
+        sizes.lists_each, cuda::decode_panel_blocks,
+        memory ? portable::cleared_counters{reinterpret_cast<std::int32_t*>(memory + layout.finished), layout.items}
+               : portable::cleared_counters{}};
 #endif
     return made;
+}
+
+/// What attention of at most so many decoded tokens needs: memory, and which counters in it are to be cleared before.
+inline std::size_t decode_attention_bytes([[maybe_unused]] portable::attention_shape const& shape,
+                                          [[maybe_unused]] std::int64_t list_capacity,
+                                          [[maybe_unused]] std::int64_t tokens)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    return cuda::decode_bytes(shape, list_capacity, tokens);
+#else
+    return 0;
+#endif
+}
+inline portable::cleared_counters decode_counters([[maybe_unused]] portable::attention_shape const& shape,
+                                                  [[maybe_unused]] std::int64_t list_capacity,
+                                                  [[maybe_unused]] std::int64_t tokens,
+                                                  [[maybe_unused]] std::byte* memory)
+{
+#if defined(SPLA_HOPPER_KERNELS)
+    cuda::decode_places const places(cuda::decode_shape_of(shape, list_capacity), tokens);
+    return {reinterpret_cast<std::int32_t*>(memory), places.counter_bytes / 4};
+#else
+    return {};
+#endif
 }
 
 /// Bytes of a copy of so many blocks' summaries, as tuned kernels take them.

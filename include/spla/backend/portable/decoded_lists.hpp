@@ -36,13 +36,19 @@ struct decoded_lists
     }
 };
 
+/// Counters of kernels that follow, which a step's schedule sets to zero.
+struct cleared_counters
+{
+    std::int32_t* first = nullptr;
+    std::int64_t count = 0;
+};
+
 /// What such a selection asks of a step's schedule.
 struct decoded_work
 {
     int lists_each = 0; ///< scored together; 0: there is no such selection
     int panel_blocks = 0;
-    std::int32_t* finished = nullptr; ///< panels of each item that are scored: none yet
-    std::int64_t items = 0;
+    cleared_counters finished; ///< panels of each item that are scored
 
     KOKKOS_FUNCTION decoded_lists<std::int64_t> lists(selection_shape const& shape, detail::sequence const& s) const
     {

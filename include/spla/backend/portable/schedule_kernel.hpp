@@ -27,7 +27,7 @@ struct schedule
         lists,     ///< lists: where those of a sequence begin
         completed, ///< blocks that become complete
         entering,  ///< blocks that enter the linear state: where the prefix states of a sequence begin
-        decoded,   ///< tokens that are decoded: where the unmerged rows of a sequence begin
+        decoded,   ///< tokens that the portable kernel decodes: where the unmerged rows of a sequence begin
         tuned,     ///< sequences that have kernels of their own, and their work (see tuned_work)
         tuned_tiles,
         tuned_bases,
@@ -73,6 +73,7 @@ struct schedule_kernel
     int lists_per_item;
     tuned_work tuned;
     decoded_work decoded_selection;
+    cleared_counters decoded_runs; ///< of attention of decoded tokens; there are none where it is the portable one's
 
     KOKKOS_FUNCTION bool may_be_tuned(detail::sequence const& s) const
     {
@@ -81,6 +82,10 @@ struct schedule_kernel
     KOKKOS_FUNCTION bool selects_decoded(detail::sequence const& s) const
     {
         return decoded_selection.lists_each > 0 && attention.decodes(s);
+    }
+    KOKKOS_FUNCTION bool attends_decoded(detail::sequence const& s) const
+    {
+        return decoded_runs.count > 0 && attention.decodes(s);
     }
     KOKKOS_FUNCTION std::int64_t context_of(detail::sequence const& s) const
     {
@@ -98,7 +103,7 @@ struct schedule_kernel
         switch (which)
         {
         case schedule::tiles:
-            return is_tuned ? 0 : attention.tiles(s) * attention.runs_of(s);
+            return is_tuned || attends_decoded(s) ? 0 : attention.tiles(s) * attention.runs_of(s);
         case schedule::choices:
             if (selects_decoded(s) || (is_tuned && tuned.lists_per_item > 0)) return 0;
             return ceil_divide(choices, lists_per_item);
@@ -125,7 +130,7 @@ struct schedule_kernel
         case schedule::entering:
             return end_after(bounds, s) - end_before(bounds, s);
         default:
-            return attention.decodes(s) ? s.queries : 0;
+            return attention.decodes(s) && !attends_decoded(s) ? s.queries : 0;
         }
     }
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t) const
@@ -141,8 +146,8 @@ struct schedule_kernel
             sum(team, schedule::reached,
                 [&](int b) { return Kokkos::min(context_of(sequences[b]) / block, room + 1); });
         });
-        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, decoded_selection.items),
-                             [&](std::int64_t i) { decoded_selection.finished[i] = 0; });
+        for (cleared_counters const& c : {decoded_selection.finished, decoded_runs})
+            Kokkos::parallel_for(Kokkos::TeamVectorRange(team, c.count), [&](std::int64_t i) { c.first[i] = 0; });
         team.team_barrier();
         std::int32_t const* const reached = made.first(schedule::reached);
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, static_cast<int>(schedule::counted)), [&](int which) {
