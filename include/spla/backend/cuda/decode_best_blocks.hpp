@@ -25,7 +25,7 @@ public:
         {
             int const stage = use % decode_stages;
             m_.fixed.found[stage].wait(phase_parity(use, decode_stages));
-            decode_note const& note = m_.fixed.note[stage];
+            panel_note const& note = m_.fixed.note[stage];
             if (note.ends) return;
             m_.fixed.scored[stage].wait(phase_parity(use, decode_stages));
             bool selects = note.last - note.first == note.panels;
@@ -57,7 +57,7 @@ private:
     static __device__ void meet() { sync_threads(1, threads); }
 
     /// Makes one list of an item; its panels are scored, if anything must be.
-    __device__ void select(decode_note const& note, int l) const
+    __device__ void select(panel_note const& note, int l) const
     {
         decode_list const list = note.list[l];
         int const n = list.blocks, wanted = ::min(n, s_.top_k);

@@ -34,7 +34,7 @@ public:
             {
                 int const stage = use % decode_stages;
                 m_.fixed.free[stage].wait(free_parity(use, decode_stages));
-                decode_note& note = m_.fixed.note[stage];
+                panel_note& note = m_.fixed.note[stage];
                 at = open(note, head, at, end);
                 let(m_.fixed.found[stage]);
                 if (note.scored) load_queries(note, stage);
@@ -70,7 +70,7 @@ private:
         return low;
     }
     /// A key head's panels from `at` on, of one item and before `end`; returns where the next begin.
-    __device__ int open(decode_note& note, int head, int at, int end) const
+    __device__ int open(panel_note& note, int head, int at, int end) const
     {
         int const sequence = find_sequence(at);
         detail::sequence const of = s_.sequences.at_work(sequence);
@@ -121,7 +121,7 @@ private:
     }
 
     /// Queries as products take them, and their squares.
-    __device__ void load_queries(decode_note const& note, int stage) const
+    __device__ void load_queries(panel_note const& note, int stage) const
     {
         constexpr int pieces = most_decode_width / 8, at_once = 2;
 #pragma unroll 1

@@ -75,7 +75,7 @@ public:
         {
             int const stage = use % decode_stages;
             m_.fixed.found[stage].wait(phase_parity(use, decode_stages));
-            decode_note const& note = m_.fixed.note[stage];
+            panel_note const& note = m_.fixed.note[stage];
             if (note.ends) return;
             if (note.scored)
             {
@@ -94,7 +94,7 @@ public:
 
 private:
     /// Asks for the summaries of an item's n-th panel.
-    __device__ void load(decode_note const& note, int n)
+    __device__ void load(panel_note const& note, int n)
     {
         bool const pages = a_.summary.map.has_pages();
         int const held = s_.width - 8 * part_; // from this lane's first on
@@ -133,7 +133,7 @@ private:
         }
     }
     /// Number of a block's first vector; a page out of range is taken for the nearest that exists.
-    __device__ std::int64_t in_page(decode_note const& note, int block) const
+    __device__ std::int64_t in_page(panel_note const& note, int block) const
     {
         int const each = static_cast<int>(a_.summary.map.page_tokens()), i = block / each;
         int const page = static_cast<int>(a_.summary.map.page(note.sequence, i));
@@ -142,7 +142,7 @@ private:
     }
 
     /// Masses of the panel that was asked for. The next is asked for as soon as its registers are free.
-    __device__ void score(decode_note const& note, int n, int stage)
+    __device__ void score(panel_note const& note, int n, int stage)
     {
 #pragma unroll 1
         for (int group = 0; product_queries * group < note.rows; ++group)
@@ -177,7 +177,7 @@ private:
     }
 
     /// Numbers 2 r + c are those of block row_ + 8 r and row part_ * 2 + c.
-    __device__ void store(decode_note const& note, int n, int first_row, float const (&mean)[4],
+    __device__ void store(panel_note const& note, int n, int first_row, float const (&mean)[4],
                           float const (&variance)[4], float const (&kept)[4]) const
     {
         int const block = n * decode_panel_blocks + row_;

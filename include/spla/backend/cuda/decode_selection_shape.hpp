@@ -89,7 +89,7 @@ struct decode_list
 };
 
 /// Neighbouring panels of one item, as one warp prepares them for the others.
-struct decode_note
+struct panel_note
 {
     bool ends; ///< there is nothing more
     bool scored;
@@ -110,7 +110,7 @@ struct alignas(16) decode_selection_memory
     static constexpr int bins = 2048;
     std::uint32_t count[bins];
     ranked_block candidate[decode_selector_threads];
-    decode_note note[decode_stages];
+    panel_note note[decode_stages];
     barrier found[decode_stages], loaded[decode_stages]; ///< an item; its queries
     barrier scored[decode_stages], free[decode_stages];
     panel_sum part[decode_selectors];               ///< of a head's panels
