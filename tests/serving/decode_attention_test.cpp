@@ -52,6 +52,20 @@ void holds(std::vector<data<Exec, Element>> const& d, spla::options<> const& o, 
     CHECK(v.lse.compared > 0);
 }
 
+/// Room for all that comes before, so that the same kernels make the states of a batch and of one sequence alone.
+template <class Exec>
+spla::batch_limits room_for(std::vector<data<Exec, spla::bfloat16>> const& d)
+{
+    spla::batch_limits least;
+    for (auto const& one : d)
+    {
+        least.keys = std::max<std::int64_t>(least.keys, one.size.keys + 128);
+        least.prefilled += one.size.keys + 128;
+    }
+    least.tokens = least.prefilled;
+    return least;
+}
+
 template <class Exec>
 bool same_results(results<Exec, spla::bfloat16> const& a, results<Exec, spla::bfloat16> const& b)
 {
@@ -113,16 +127,17 @@ TEMPLATE_LIST_TEST_CASE("a decoded sequence's rows are the same alone, in any la
                         "[serving][decode_attention][invariants]", host_and_device)
 {
     auto const d = problems<TestType>(8, 2, 64, 64, true);
-    auto const together = ragged_batch<TestType, spla::bfloat16>(d, block_options(), cache_layout::pages).run();
+    auto const limits = room_for<TestType>(d);
+    auto const together = ragged_batch<TestType, spla::bfloat16>(d, block_options(), cache_layout::pages, limits).run();
     for (auto const layout : {cache_layout::slots, cache_layout::pages, cache_layout::packed})
     {
-        auto const again = ragged_batch<TestType, spla::bfloat16>(d, block_options(), layout).run();
+        auto const again = ragged_batch<TestType, spla::bfloat16>(d, block_options(), layout, limits).run();
         for (std::size_t b = 0; b < d.size(); ++b)
         {
             INFO("layout " << static_cast<int>(layout) << ", sequence " << b);
             CHECK(same_results<TestType>(together[b], again[b]));
             std::vector<data<TestType, spla::bfloat16>> const one{d[b]};
-            ragged_batch<TestType, spla::bfloat16> alone(one, block_options(), layout);
+            ragged_batch<TestType, spla::bfloat16> alone(one, block_options(), layout, limits);
             CHECK(same_results<TestType>(together[b], alone.run()[0]));
         }
     }
@@ -136,14 +151,15 @@ TEST_CASE("rows of many decoded sequences are those of each alone", "[serving][d
     for (unsigned b = 0; b < 96; ++b)
         d.emplace_back(shape{1, 1, 1409 - 3 * static_cast<int>(b), 16, 8, 32, 32}, 200 + b);
     auto o = block_options();
-    o.top_k = 20;
-    auto const together = ragged_batch<device, spla::bfloat16>(d, o, cache_layout::slots).run();
+    o.top_k = 16; // of up to 20 that compete
+    auto const limits = room_for<device>(d);
+    auto const together = ragged_batch<device, spla::bfloat16>(d, o, cache_layout::slots, limits).run();
     for (std::size_t b = 0; b < d.size(); b += 5)
     {
         INFO("sequence " << b);
         std::vector<data<device, spla::bfloat16>> const one{d[b]};
-        CHECK(same_results<device>(together[b],
-                                   ragged_batch<device, spla::bfloat16>(one, o, cache_layout::slots).run()[0]));
+        ragged_batch<device, spla::bfloat16> alone(one, o, cache_layout::slots, limits);
+        CHECK(same_results<device>(together[b], alone.run()[0]));
     }
 }
 #endif
