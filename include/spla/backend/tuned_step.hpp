@@ -49,21 +49,16 @@ public:
     {
 #if defined(SPLA_HOPPER_KERNELS)
         if constexpr (has_hopper<Exec, Element>)
-            cuda::load_kernels(exec_, cuda::union_kernel<cuda::union_arguments>, cuda::exact_kernel<Element, 64, 64>,
-                               cuda::exact_kernel<Element, 128, 128>, cuda::exact_kernel<Element, 192, 128>,
-                               cuda::exact_kernel<Element, 256, 256>);
-        if constexpr (selects)
         {
-            load_selection<64, true>(), load_selection<64, false>();
-            load_selection<128, true>(), load_selection<128, false>();
-            cuda::load_kernels(exec_, cuda::gather_kernel<cuda::gather_arguments>);
-        }
-        if constexpr (has_features)
-        {
-            load_residual<64>(), load_residual<128>();
-            cuda::load_kernels(
-                exec_, cuda::state_kernel<cuda::state_arguments>, cuda::change_kernel<cuda::change_arguments>,
-                cuda::key_feature_kernel<FeatureMap, Element, 8>, cuda::key_feature_kernel<FeatureMap, Element, 16>);
+            load_width<128>();
+            if constexpr (cuda::has_narrow_kernels) load_width<64>();
+            cuda::load_kernels(exec_, cuda::union_kernel<cuda::union_arguments>);
+            if constexpr (cuda::has_wide_kernels)
+                cuda::load_kernels(exec_, cuda::exact_kernel<Element, 192, 128>, cuda::exact_kernel<Element, 256, 256>);
+            if constexpr (selects) cuda::load_kernels(exec_, cuda::gather_kernel<cuda::gather_arguments>);
+            if constexpr (has_features)
+                cuda::load_kernels(exec_, cuda::state_kernel<cuda::state_arguments>,
+                                   cuda::change_kernel<cuda::change_arguments>);
         }
 #endif
     }
@@ -130,16 +125,17 @@ private:
     static constexpr bool has_features =
         has_hopper<Exec, Element> && std::is_same_v<Element, bfloat16> && cuda::feature_halves < FeatureMap >> 0;
 
-    template <int Width, bool Single>
-    void load_selection() const
-    {
-        cuda::load_kernels(exec_, cuda::selection_kernel<Metric, Width, Single>);
-    }
     template <int Width>
-    void load_residual() const
+    void load_width() const
     {
-        cuda::load_kernels(exec_, cuda::residual_kernel<FeatureMap, Width, false>,
-                           cuda::residual_kernel<FeatureMap, Width, true>, cuda::base_state_kernel<FeatureMap, Width>);
+        cuda::load_kernels(exec_, cuda::exact_kernel<Element, Width, Width>);
+        if constexpr (selects)
+            cuda::load_kernels(exec_, cuda::selection_kernel<Metric, Width, true>,
+                               cuda::selection_kernel<Metric, Width, false>);
+        if constexpr (has_features)
+            cuda::load_kernels(
+                exec_, cuda::residual_kernel<FeatureMap, Width, false>, cuda::residual_kernel<FeatureMap, Width, true>,
+                cuda::base_state_kernel<FeatureMap, Width>, cuda::key_feature_kernel<FeatureMap, Element, Width / 8>);
     }
 #endif
     Exec const& exec_;

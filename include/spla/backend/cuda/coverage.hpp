@@ -47,6 +47,8 @@ inline char const* why_no_rows(std::int64_t width, std::int64_t value_dim)
 inline char const* why_no_exact_rows(std::int64_t width, std::int64_t value_dim)
 {
     if (width > 256 || value_dim > 256) return "heads wider than 256";
+    if (!has_wide_kernels && (width > 128 || value_dim > 128))
+        return "heads wider than 128, in a program built for those (SPLA_HOPPER_WIDTH_128)";
     return why_no_copies(width, value_dim);
 }
 
@@ -98,7 +100,7 @@ char const* why_no_selection(int device, element_kind element, portable::selecti
     if (keys > most || shape.sequences.count * shape.key_heads * (lists + 1) > most)
         return "more tokens than an int counts";
     selection_sizes s = selection_sizes_of(shape, summary.sub_blocks, summary.vectors);
-    if (!(shape.width <= 64 ? fit<64>(s) : fit<128>(s))) return "lists too long for shared memory";
+    if (!(is_narrow(shape.width, 0) ? fit<64>(s) : fit<128>(s))) return "lists too long for shared memory";
     return why_not_here(device);
 }
 

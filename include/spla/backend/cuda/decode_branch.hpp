@@ -105,10 +105,11 @@ void launch_decode(Kokkos::Cuda const& exec, decode_arguments const& a, std::int
         }
         launch_decode<FeatureMap, Width, most_decode_rows>(exec, a, runs);
     };
-    if (padded_width(a.shape.width, a.shape.value_dim) == 64)
-        launch.template operator()<64>();
-    else
-        launch.template operator()<128>();
+    if constexpr (has_narrow_kernels)
+    {
+        if (is_narrow(a.shape.width, a.shape.value_dim)) return launch.template operator()<64>();
+    }
+    launch.template operator()<128>();
 }
 
 /// A user's own map has no residual here, but its exact branch alone.

@@ -29,6 +29,22 @@ void launch_exact(Kokkos::Cuda const& exec, exact_arguments<Element> const& a)
                   a.shape.most_tiles * a.shape.key_heads, bytes, a);
 }
 
+/// The narrowest of the kernels that there are.
+template <class Element>
+void launch_exact_of_width(Kokkos::Cuda const& exec, exact_arguments<Element> const& a, int width)
+{
+    if constexpr (has_narrow_kernels)
+    {
+        if (is_narrow(width, a.shape.value_dim)) return launch_exact<Element, 64, 64>(exec, a);
+    }
+    if constexpr (has_wide_kernels)
+    {
+        if (width > 192 || a.shape.value_dim > 128) return launch_exact<Element, 256, 256>(exec, a);
+        if (width > 128) return launch_exact<Element, 192, 128>(exec, a);
+    }
+    launch_exact<Element, 128, 128>(exec, a);
+}
+
 /// The exact branch of a call that why_no_exact_branch() has nothing against. False, and nothing done, where a view
 /// cannot be copied by 16 bytes. work: prepared for this call.
 template <class Element>
@@ -51,14 +67,7 @@ bool attend(Kokkos::Cuda const& exec, detail::tensor<Element const> const& query
     a.query_map = query.map, a.key_map = key.map, a.value_map = value.map;
     a.unions = work.unions;
     a.out = out;
-    if (shape.width <= 64 && shape.value_dim <= 64)
-        launch_exact<Element, 64, 64>(exec, a);
-    else if (shape.width <= 128 && shape.value_dim <= 128)
-        launch_exact<Element, 128, 128>(exec, a);
-    else if (shape.width <= 192 && shape.value_dim <= 128)
-        launch_exact<Element, 192, 128>(exec, a);
-    else
-        launch_exact<Element, 256, 256>(exec, a);
+    launch_exact_of_width(exec, a, shape.width);
     return true;
 }
 

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "../../view_concepts.hpp"
+#include "built_widths.hpp"
 #include "launch.hpp"
 #include "matrix_product.hpp"
 #include "row_features.hpp"
@@ -118,10 +119,14 @@ void make_key_features(Kokkos::Cuda const& exec, detail::tensor<Element const> c
         std::int64_t const blocks = std::min((rows + block_rows - 1) / block_rows, most);
         kernel<<<static_cast<unsigned>(blocks), feature_threads, 0, exec.cuda_stream()>>>(a);
     };
-    if (to.padded_width == 64)
-        launch(key_feature_kernel<FeatureMap, Element, 8>, 8);
-    else
+    auto const launch_padded = [&] {
+        if constexpr (has_narrow_kernels)
+        {
+            if (to.padded_width == 64) return launch(key_feature_kernel<FeatureMap, Element, 8>, 8);
+        }
         launch(key_feature_kernel<FeatureMap, Element, 16>, 16);
+    };
+    launch_padded();
     require_success(cudaGetLastError(), "launch", "key features");
 }
 

@@ -65,10 +65,15 @@ bool attend_residual(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> co
         else
             launch_residual<FeatureMap, Width, false>(exec, a);
     };
-    if (padded_width(shape.residual_width, shape.value_dim) == 64)
-        launch.template operator()<64>();
-    else
-        launch.template operator()<128>();
+    if constexpr (has_narrow_kernels)
+    {
+        if (is_narrow(shape.residual_width, shape.value_dim))
+        {
+            launch.template operator()<64>();
+            return true;
+        }
+    }
+    launch.template operator()<128>();
     return true;
 }
 

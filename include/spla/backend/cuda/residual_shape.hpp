@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "built_widths.hpp"
 #include "query_features.hpp"
 #include "tile_union.hpp"
 
@@ -14,7 +15,7 @@ inline constexpr int chunk_spacing = 4;   ///< key blocks from one such chunk to
 /// Width to which keys' features are padded with zeros, half by half.
 constexpr int padded_width(int width, int value_dim)
 {
-    return width <= 64 && value_dim <= 64 ? 64 : 128;
+    return is_narrow(width, value_dim) ? 64 : 128;
 }
 
 /// One launch: the tiles are those of the exact branch.

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "built_widths.hpp"
 #include "exact_shape.hpp"
 #include "gathered_summaries.hpp"
 #include "launch.hpp"
@@ -123,16 +124,17 @@ bool select(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& quer
     }
     a.query = query, a.list = list;
     a.summary = make_tensor_map<bfloat16>(vectors, 1, panel_blocks);
-    if (shape.width <= 64)
+    if constexpr (has_narrow_kernels)
     {
-        if (!fit<64>(a.sizes)) return false;
-        launch_selection_of_width<Metric, 64>(exec, a);
+        if (is_narrow(shape.width, 0))
+        {
+            if (!fit<64>(a.sizes)) return false;
+            launch_selection_of_width<Metric, 64>(exec, a);
+            return true;
+        }
     }
-    else
-    {
-        if (!fit<128>(a.sizes)) return false;
-        launch_selection_of_width<Metric, 128>(exec, a);
-    }
+    if (!fit<128>(a.sizes)) return false;
+    launch_selection_of_width<Metric, 128>(exec, a);
     return true;
 }
 
