@@ -45,8 +45,7 @@ inline decode_shape decode_shape_of(portable::attention_shape const& shape, std:
 {
     decode_shape s{};
     s.sequences = shape.sequences;
-    s.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
-                static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
+    s.bounds = window_in_int(shape.bounds, shape.sequences.keys);
     s.few_queries = static_cast<int>(shape.few_queries);
     s.key_heads = static_cast<int>(shape.key_heads);
     s.group = shape.group;
