@@ -5,6 +5,8 @@
 #include "../catch.hpp"
 #include "ragged.hpp"
 
+#include <limits>
+
 using namespace spla_test;
 
 namespace
@@ -109,6 +111,7 @@ TEMPLATE_LIST_TEST_CASE("both branches of decoded tokens: options", "[serving][d
     holds_with("first_query<2>", true, [](auto& o) { o.share = spla::sharing::first_query(2); });
     holds_with("first_query<128>", true, [](auto& o) { o.share = spla::sharing::first_query(128); });
     holds_with("summaries in int8", true, [](auto& o) { o.storage = spla::summary_storage::int8; });
+    holds_with("a window of everything", true, [](auto& o) { o.local_blocks = std::numeric_limits<int>::max(); });
     holds_with("windows", true, [](auto& o) { o.sink_blocks = 3, o.local_blocks = 0; });
     holds_with("most of what competes", true, [](auto& o) { o.top_k = 12; });
     holds_with("everything", true, [](auto& o) { o.top_k = 40; });

@@ -57,6 +57,15 @@ struct basic_window
 };
 using window = basic_window<std::int64_t>;
 
+/// For kernels that count in int, of sequences of at most so many keys. More sinks, or a longer window, than there are
+/// blocks are all blocks: then sums and products of them fit.
+constexpr basic_window<int> window_in_int(window const& w, std::int64_t keys)
+{
+    std::int64_t const blocks = (keys > 0 ? keys : 0) / w.block + 1;
+    return {static_cast<int>(w.block), static_cast<int>(w.sink_blocks < blocks ? w.sink_blocks : blocks),
+            static_cast<int>(w.local_blocks < blocks ? w.local_blocks : blocks), static_cast<int>(w.tile)};
+}
+
 template <class Metric, class FeatureMap>
 constexpr window window_of(options<Metric, FeatureMap> const& o)
 {

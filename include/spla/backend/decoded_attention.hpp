@@ -44,11 +44,9 @@ public:
 #if defined(SPLA_HOPPER_KERNELS)
         if constexpr (has_kernel)
             if (*this)
-                cuda::attend_decoded<FeatureMap>(exec_, call_.query, call_.residual_query, call_.key, call_.value,
-                                                 call_.list, call_.state, call_.out, shape_, how_.most_decoded,
-                                                 {call_.scratch + how_.decode_runs,
-                                                  decode_attention_bytes(shape_, list_capacity(), how_.most_decoded),
-                                                  true});
+                cuda::attend_decoded<FeatureMap>(exec_, call_.query, call_.key, call_.value, call_.list, call_.state,
+                                                 call_.out, shape_, how_.most_decoded,
+                                                 call_.scratch + how_.decode_runs);
 #endif
     }
 

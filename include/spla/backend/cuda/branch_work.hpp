@@ -34,10 +34,7 @@ inline exact_shape tiles_of(portable::attention_shape const& shape, int tokens, 
     }
     tiles.key_heads = static_cast<int>(shape.key_heads);
     tiles.value_dim = shape.value_dim;
-    // More sinks, or a longer window, than there are blocks are all blocks: then products of them fit an int.
-    std::int64_t const blocks = (shape.sequences.keys > 0 ? shape.sequences.keys : 0) / block_tokens + 1;
-    tiles.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(std::min(shape.bounds.sink_blocks, blocks)),
-                    static_cast<int>(std::min(shape.bounds.local_blocks, blocks)), static_cast<int>(shape.bounds.tile)};
+    tiles.bounds = window_in_int(shape.bounds, shape.sequences.keys);
     return tiles;
 }
 

@@ -45,8 +45,7 @@ inline decode_shape decode_shape_of(portable::attention_shape const& shape, std:
 {
     decode_shape s{};
     s.sequences = shape.sequences;
-    s.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
-                static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
+    s.bounds = window_in_int(shape.bounds, shape.sequences.keys);
     s.few_queries = static_cast<int>(shape.few_queries);
     s.key_heads = static_cast<int>(shape.key_heads);
     s.group = shape.group;
@@ -76,15 +75,6 @@ inline std::size_t decode_bytes(portable::attention_shape const& shape, std::int
 {
     return static_cast<std::size_t>(decode_places(decode_shape_of(shape, list_capacity), tokens).bytes);
 }
-
-struct decode_workspace
-{
-    std::byte* data = nullptr;
-    std::size_t bytes = 0;
-    /// Its first counter_bytes are zeros when the launch begins: an earlier kernel of the step, or an earlier launch
-    /// with the same bytes that nobody else wrote, left them so.
-    bool cleared = false;
-};
 
 template <class FeatureMap, int Width, int Columns>
 void launch_decode(Kokkos::Cuda const& exec, decode_arguments const& a, std::int64_t runs)
@@ -143,20 +133,18 @@ bool can_decode(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& 
 
 /// Both branches and their combination (or the exact one alone, by shape.residual) of every sequence that has new
 /// tokens, but no more than shape.few_queries: `tokens` together, at most. Others are passed over; nothing of them is
-/// touched. False, and nothing done, where can_decode() is false or `memory` is less than decode_bytes().
+/// touched. Of calls that can_decode(). memory: decode_bytes(), the first counter_bytes of decode_places cleared.
 template <class FeatureMap>
-bool attend_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& query,
-                    detail::tensor<bfloat16 const> const& residual_query, detail::tensor<bfloat16 const> const& key,
-                    detail::tensor<bfloat16 const> const& value, detail::list_tensor const& list,
-                    portable::linear_tensor<float> const& state, portable::attention_outputs<bfloat16> const& out,
-                    portable::attention_shape const& shape, std::int64_t tokens, decode_workspace const& memory)
+void attend_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& query,
+                    detail::tensor<bfloat16 const> const& key, detail::tensor<bfloat16 const> const& value,
+                    detail::list_tensor const& list, portable::linear_tensor<float> const& state,
+                    portable::attention_outputs<bfloat16> const& out, portable::attention_shape const& shape,
+                    std::int64_t tokens, std::byte* memory)
 {
-    if (!can_decode<FeatureMap>(exec, query, residual_query, key, value, state, shape)) return false;
     decode_arguments a{};
     a.shape = decode_shape_of(shape, list ? list.capacity : 0);
     decode_places const places(a.shape, tokens);
-    if (memory.bytes < static_cast<std::size_t>(places.bytes)) return false;
-    if (places.runs <= 0) return true;
+    if (places.runs <= 0) return;
     // Rows come as panels of 128 bytes: were more fetched with each, memory would be read half as much again.
     a.key = make_tensor_map<bfloat16>(key, 1, block_tokens, panel_width, CU_TENSOR_MAP_L2_PROMOTION_NONE);
     a.value = make_tensor_map<bfloat16>(value, 1, block_tokens, panel_width, CU_TENSOR_MAP_L2_PROMOTION_NONE);
@@ -165,18 +153,10 @@ bool attend_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> con
     a.list = list;
     a.state = state;
     a.out = out;
-    a.drawn = reinterpret_cast<std::int32_t*>(memory.data);
+    a.drawn = reinterpret_cast<std::int32_t*>(memory);
     a.finished = a.drawn + 1;
-    a.unmerged = reinterpret_cast<float*>(memory.data + places.counter_bytes);
-    if (!memory.cleared)
-    {
-        on_device const here(exec.cuda_device());
-        require_success(
-            cudaMemsetAsync(memory.data, 0, static_cast<std::size_t>(places.counter_bytes), exec.cuda_stream()),
-            "clearing", "decode counters");
-    }
+    a.unmerged = reinterpret_cast<float*>(memory + places.counter_bytes);
     launch_decode<decode_map<FeatureMap>>(exec, a, places.runs);
-    return true;
 }
 
 } // namespace spla::cuda

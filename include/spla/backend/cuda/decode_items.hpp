@@ -20,8 +20,8 @@ public:
     __device__ void run() const
     {
         detail::item_table const& panels = s_.panels;
-        int const sequences = static_cast<int>(panels.sequences), blocks = static_cast<int>(gridDim.x);
-        std::int64_t const all = panels.first ? panels.first[sequences] : panels.sequences * panels.each;
+        int const blocks = static_cast<int>(gridDim.x);
+        std::int64_t const all = panels.count();
         // Summaries of all key heads lie together: those who read them at one time are neighbours.
         int const parts = ::max(1, blocks / s_.key_heads);
         int use = 0;

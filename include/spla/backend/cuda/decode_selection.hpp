@@ -18,8 +18,7 @@ decode_selection_sizes decode_selection_sizes_of(portable::selection_shape const
     decode_selection_sizes s{};
     s.sequences = shape.sequences;
     s.key_heads = static_cast<int>(shape.key_heads), s.group = shape.group, s.width = shape.width;
-    s.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
-                static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
+    s.bounds = window_in_int(shape.bounds, shape.sequences.keys);
     s.resumes = shape.share.kind == sharing_kind::first_query;
     std::int64_t const queries = std::min(shape.sequences.queries, few_queries), tile = shape.bounds.tile;
     std::int64_t const lists = std::max<std::int64_t>(1, tile == 1 ? queries : (queries + tile - 2) / tile + 1);

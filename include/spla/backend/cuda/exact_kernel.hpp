@@ -111,29 +111,32 @@ private:
         to.per_key = (block[blocks - 1] + 1) * block_tokens - 1 > (t.begin > 0 ? t.begin : 0);
         to.last = last;
     }
+    template <int block_place::*Token, int block_place::*Batch, int Panels>
+    __device__ static void load_step(CUtensorMap const& map,
+                                     std::uint16_t (&to)[Panels][memory::step_keys][panel_width], barrier& full,
+                                     int const (&from)[blocks], block_places const& places, int head)
+    {
+        full.arrive_expecting(sizeof(to));
+#pragma unroll
+        for (int h = 0; h < blocks; ++h)
+#pragma unroll
+            for (int p = 0; p < Panels; ++p)
+                copy_box(map, full, to[p][h * block_tokens], p * panel_width, head, places[from[h]].*Token,
+                         places[from[h]].*Batch);
+    }
     __device__ void load_keys(int n, int const (&from)[blocks], block_places const& places, int head)
     {
         int const place = n % memory::key_stages;
         m.key_free[place].wait(free_parity(n, memory::key_stages));
-        m.key_full[place].arrive_expecting(sizeof(m.key[place]));
-#pragma unroll
-        for (int h = 0; h < blocks; ++h)
-#pragma unroll
-            for (int p = 0; p < memory::key_panels; ++p)
-                copy_box(a.key, m.key_full[place], m.key[place][p][h * block_tokens], p * panel_width, head,
-                         places[from[h]].key_token, places[from[h]].key_batch);
+        load_step<&block_place::key_token, &block_place::key_batch>(a.key, m.key[place], m.key_full[place], from,
+                                                                    places, head);
     }
     __device__ void load_values(int n, int const (&from)[blocks], block_places const& places, int head)
     {
         int const place = n % memory::value_stages;
         m.value_free[place].wait(free_parity(n, memory::value_stages));
-        m.value_full[place].arrive_expecting(sizeof(m.value[place]));
-#pragma unroll
-        for (int h = 0; h < blocks; ++h)
-#pragma unroll
-            for (int p = 0; p < memory::value_panels; ++p)
-                copy_box(a.value, m.value_full[place], m.value[place][p][h * block_tokens], p * panel_width, head,
-                         places[from[h]].value_token, places[from[h]].value_batch);
+        load_step<&block_place::value_token, &block_place::value_batch>(a.value, m.value[place], m.value_full[place],
+                                                                        from, places, head);
     }
     /// Into the second-level cache, ahead of its turn.
     __device__ void fetch_query(tile_place const& t)

@@ -45,8 +45,7 @@ inline selection_sizes selection_sizes_of(portable::selection_shape const& shape
     selection_sizes s{};
     s.sequences = shape.sequences;
     s.key_heads = static_cast<int>(shape.key_heads), s.group = shape.group, s.width = shape.width;
-    s.bounds = {static_cast<int>(shape.bounds.block), static_cast<int>(shape.bounds.sink_blocks),
-                static_cast<int>(shape.bounds.local_blocks), static_cast<int>(shape.bounds.tile)};
+    s.bounds = window_in_int(shape.bounds, shape.sequences.keys);
     s.sums_tile = shape.share.kind == sharing_kind::tile_sum;
     s.score_every = s.sums_tile ? shape.share.score_every : 1;
     s.resumes = shape.share.kind == sharing_kind::first_query;
