@@ -70,8 +70,8 @@ public:
     /// given: the context of every sequence, whose last token is the one to decode.
     decode_case(captured_stream const& stream, inputs const& given, spla::options<> const& wanted, int sequences)
         : o(wanted), batch(sequences), sizes(given.sizes),
-          exec_(stream.get()), cache_{view4<element>("keys", batch, sizes.keys, sizes.key_heads, sizes.head_dim),
-                                      view4<element>("values", batch, sizes.keys, sizes.key_heads, sizes.value_dim)},
+          exec_(stream.get()), cache_{view4<element>("keys", batch, room(), sizes.key_heads, sizes.head_dim),
+                                      view4<element>("values", batch, room(), sizes.key_heads, sizes.value_dim)},
           query_("query", batch, sizes.query_heads, sizes.head_dim),
           new_key_("new key", batch, sizes.key_heads, sizes.head_dim),
           new_value_("new value", batch, sizes.key_heads, sizes.value_dim),
@@ -86,13 +86,14 @@ public:
             copy_token(query_, b, given.query), copy_token(new_key_, b, given.key);
             copy_token(new_value_, b, given.value);
         }
-        pool_ = spla::make_state_pool(exec_, sizes, {batch, 0, sizes.keys, 0}, o);
+        pool_ = spla::make_state_pool(exec_, sizes, {batch, 0, room(), 0}, o);
         prefill(given);
         auto const limits = limits_of(batch, 1);
         plan_ = spla::plan_batch<element>(exec_, limits, o);
         auto exact = o;
         exact.combine = spla::combination_kind::sparse_only;
         exact_plan_ = spla::plan_batch<element>(exec_, limits, exact);
+        exact_pool_ = spla::make_state_pool(exec_, sizes, {batch, 0, room(), 0}, exact); // a residual's holds more
         scratch_ = spla::make_workspace(exec_, plan_);
         std::vector<std::int64_t> offsets(batch + 1), slots(batch), lengths(batch, sizes.keys);
         for (int b = 0; b <= batch; ++b) offsets[b] = b;
@@ -100,7 +101,7 @@ public:
         all_ = {numbers_of(offsets), numbers_of(lengths), numbers_of(slots)};
         spla::warm_up(exec_, plan_), spla::warm_up(exec_, exact_plan_);
         spla::attention_extras<element> wants;
-        step(plan_, wants.return_lists(lists));
+        step(plan_, pool_, wants.return_lists(lists));
         exec_.fence();
     }
 
@@ -111,17 +112,20 @@ public:
     void whole() const
     {
         spla::write_cache(exec_, plan_, all_, new_key_, new_value_, cache_, pool_);
-        step(plan_, {});
+        step(plan_, pool_, {});
     }
     /// Both branches on lists that are given; or the exact one alone.
-    void attention() const { step(plan_, given_lists()); }
-    void exact() const { step(exact_plan_, given_lists()); }
+    void attention() const { step(plan_, pool_, given_lists()); }
+    void exact() const { step(exact_plan_, exact_pool_, given_lists()); }
 
     spla::options<> o;
     int batch;
     spla::problem sizes;
 
 private:
+    /// Tokens of a slot: whole blocks.
+    std::int64_t room() const { return spla::ceil_divide(sizes.keys, std::int64_t{o.block}) * o.block; }
+
     Kokkos::Cuda exec_;
     cache cache_;
     rows query_, new_key_, new_value_;
@@ -137,9 +141,10 @@ private:
         spla::attention_extras<element> with;
         return with.use_lists(lists);
     }
-    void step(step_plan const& how, spla::attention_extras<element> const& extras) const
+    void step(step_plan const& how, spla::state_pool<space> const& states,
+              spla::attention_extras<element> const& extras) const
     {
-        spla::run_batch(exec_, how, all_, query_, cache_, output, pool_, scratch_, extras);
+        spla::run_batch(exec_, how, all_, query_, cache_, output, states, scratch_, extras);
     }
     spla::batch_limits limits_of(std::int64_t sequences, std::int64_t queries) const
     {
@@ -158,7 +163,8 @@ private:
     }
     static void copy_row(view4<element> const& to, int b, view4<element> const& from)
     {
-        Kokkos::deep_copy(Kokkos::subview(to, b, Kokkos::ALL, Kokkos::ALL, Kokkos::ALL),
+        Kokkos::deep_copy(Kokkos::subview(to, b, Kokkos::pair<std::int64_t, std::int64_t>(0, from.extent(1)),
+                                          Kokkos::ALL, Kokkos::ALL),
                           Kokkos::subview(from, 0, Kokkos::ALL, Kokkos::ALL, Kokkos::ALL));
     }
     /// The last one.
@@ -203,7 +209,7 @@ private:
         exec_.fence();
     }
 
-    spla::state_pool<space> pool_;
+    spla::state_pool<space> pool_, exact_pool_;
     step_plan plan_, exact_plan_;
     spla::workspace<space> scratch_;
     spla::sequence_batch<space> all_;
