@@ -38,8 +38,6 @@ char const* why_no_decode(int device, problem const& p, options<Metric, FeatureM
     return why_not_here(device);
 }
 
-inline constexpr int most_decode_rows = 16; ///< query heads that share a pass over keys and values
-
 /// Of shapes that why_no_decode() has nothing against.
 inline decode_shape decode_shape_of(portable::attention_shape const& shape, std::int64_t list_capacity)
 {
@@ -55,7 +53,7 @@ inline decode_shape decode_shape_of(portable::attention_shape const& shape, std:
     s.list_capacity = static_cast<int>(list_capacity);
     s.scale = static_cast<float>(shape.scale * 1.4426950408889634); // exp2 in place of exp
     s.residual = shape.residual;
-    s.run_numbers = unmerged_numbers(most_decode_rows, s.rows, s.value_dim);
+    s.run_numbers = unmerged_numbers(s.rows, s.value_dim);
     return s;
 }
 
@@ -66,7 +64,7 @@ struct decode_places
 
     decode_places(decode_shape const& s, std::int64_t tokens)
         : items(tokens * s.key_heads * s.parts), runs(items * s.runs(static_cast<int>(s.sequences.keys))),
-          counter_bytes((items * 4 + 4 + 255) / 256 * 256), bytes(counter_bytes + runs * s.run_numbers * 4)
+          counter_bytes((items * 4 + 255) / 256 * 256), bytes(counter_bytes + runs * s.run_numbers * 4)
     {
     }
 };
@@ -77,29 +75,32 @@ inline std::size_t decode_bytes(portable::attention_shape const& shape, std::int
 }
 
 template <class FeatureMap, int Width, int Columns>
-void launch_decode(Kokkos::Cuda const& exec, decode_arguments const& a, std::int64_t runs)
+void launch_decode(Kokkos::Cuda const& exec, decode_arguments a, std::int64_t runs)
 {
-    constexpr int bytes = sizeof(decode_memory<feature_halves<FeatureMap>, Width, Columns>) + 1024; // room to align
-    static_assert(bytes <= most_shared_bytes);
-    launch_blocks("decode", exec, decode_kernel<FeatureMap, Width, Columns>, runs, bytes, a,
-                  decode_team<Width, Columns>::threads);
+    using memory = decode_memory<feature_halves<FeatureMap>, Width>;
+    constexpr int teams = decode_teams<Columns>, most_bytes = (most_shared_bytes + 1024) / teams - 1024;
+    constexpr auto places = [](int bytes) {
+        int const fit = (bytes - memory::bytes(0)) / (memory::bytes(1) - memory::bytes(0));
+        return fit < memory::most_places ? fit : memory::most_places;
+    };
+    static_assert(places(most_bytes) >= 2);
+    // Few runs have a multiprocessor each, and its memory.
+    int const multiprocessors = multiprocessors_of(exec);
+    bool const few = runs <= multiprocessors;
+    a.places = few ? places(most_shared_bytes) : places(most_bytes);
+    launch_blocks("decode", exec, decode_kernel<FeatureMap, Width, Columns>, runs, memory::bytes(a.places), a,
+                  32 * decode_warps, few ? 1 : teams);
 }
 template <class FeatureMap>
 void launch_decode(Kokkos::Cuda const& exec, decode_arguments const& a, std::int64_t runs)
 {
-    auto const launch = [&]<int Width>() {
-        if constexpr (Width == 128)
-        {
-            if (a.shape.rows <= 4) return launch_decode<FeatureMap, Width, 4>(exec, a, runs);
-            if (a.shape.rows <= 8) return launch_decode<FeatureMap, Width, 8>(exec, a, runs);
-        }
-        launch_decode<FeatureMap, Width, most_decode_rows>(exec, a, runs);
-    };
     if constexpr (has_narrow_kernels)
     {
-        if (is_narrow(a.shape.width, a.shape.value_dim)) return launch.template operator()<64>();
+        if (is_narrow(a.shape.width, a.shape.value_dim))
+            return launch_decode<FeatureMap, 64, most_decode_rows>(exec, a, runs);
     }
-    launch.template operator()<128>();
+    if (a.shape.rows <= 4) return launch_decode<FeatureMap, 128, 4>(exec, a, runs);
+    launch_decode<FeatureMap, 128, most_decode_rows>(exec, a, runs);
 }
 
 /// A user's own map has no residual here, but its exact branch alone.
@@ -146,15 +147,14 @@ void attend_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> con
     decode_places const places(a.shape, tokens);
     if (places.runs <= 0) return;
     // Rows come as panels of 128 bytes: were more fetched with each, memory would be read half as much again.
-    a.key = make_tensor_map<bfloat16>(key, 1, block_tokens, panel_width, CU_TENSOR_MAP_L2_PROMOTION_NONE);
-    a.value = make_tensor_map<bfloat16>(value, 1, block_tokens, panel_width, CU_TENSOR_MAP_L2_PROMOTION_NONE);
+    a.key = make_tensor_map<bfloat16>(key, 1, slice_keys, panel_width, CU_TENSOR_MAP_L2_PROMOTION_NONE);
+    a.value = make_tensor_map<bfloat16>(value, 1, slice_keys, panel_width, CU_TENSOR_MAP_L2_PROMOTION_NONE);
     a.key_map = key.map, a.value_map = value.map;
     a.query = query;
     a.list = list;
     a.state = state;
     a.out = out;
-    a.drawn = reinterpret_cast<std::int32_t*>(memory);
-    a.finished = a.drawn + 1;
+    a.finished = reinterpret_cast<std::int32_t*>(memory);
     a.unmerged = reinterpret_cast<float*>(memory + places.counter_bytes);
     launch_decode<decode_map<FeatureMap>>(exec, a, places.runs);
 }

@@ -1,14 +1,12 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "decode_copier.hpp"
-#include "decode_finder.hpp"
 #include "decode_merge.hpp"
 #include "decode_queries.hpp"
 #include "decode_rows.hpp"
+#include "decode_walk.hpp"
 
-/// Decode on Hopper: both branches of a step's decoded tokens and their combination (spec sections 3 to 5). In a block
-/// of threads some warps find what is next, each for a quad of warps that multiplies, and one has it copied.
+/// Decode on Hopper: both branches of a step's decoded tokens and their combination (spec sections 3 to 5).
 namespace spla::cuda
 {
 
@@ -21,71 +19,60 @@ inline __device__ int finish(std::int32_t* runs, int more)
     return before + more;
 }
 
-/// Runs as they come. The last of an item to finish, of all multiprocessors, merges the item. Who asks whether it was
-/// the last waits for memory, beside the next run's queries.
 template <class FeatureMap, int Width, int Columns>
-__device__ void attend_runs(decode_arguments const& a, decode_memory<feature_halves<FeatureMap>, Width, Columns>& m,
-                            int worker)
-{
-    using memory = decode_memory<feature_halves<FeatureMap>, Width, Columns>;
-    ring_reader<memory> ring(m, worker);
-    for (bool first = true, asks = false;; first = false)
-    {
-        decode_run const& run = ring.next_run();
-        bool const more = run.sequence >= 0, fresh = more && run.fresh;
-        if (fresh) decode_queries<FeatureMap, Width, Columns>::load(a, run, ring.own());
-        if (fresh || asks) ring.meet();
-        if (asks && ring.merges()) merge_runs<Columns>(a, ring.last_run());
-        if (!first) ring.leave_last_run();
-        if (!more) return;
-        decode_rows<FeatureMap, Width, Columns>(a, ring).attend(run);
-        ring.meet();
-        asks = run.finished > 0;
-        if (!asks) continue;
-        if (threadIdx.x % 128 == 96)
-        {
-            bool const last = finish(a.finished + run.item, run.finished) == run.runs;
-            if (last) a.finished[run.item] = 0; // for the next launch
-            ring.merges() = last;
-        }
-    }
-}
-
-template <class FeatureMap, int Width, int Columns>
-__global__ __launch_bounds__((decode_team<Width, Columns>::threads),
-                             1) void decode_kernel(__grid_constant__ decode_arguments const a)
+__global__ __launch_bounds__(32 * decode_warps, decode_teams<Columns>) void decode_kernel(
+    __grid_constant__ decode_arguments const a)
 {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-    constexpr int halves = feature_halves<FeatureMap>;
-    using memory = decode_memory<halves, Width, Columns>;
-    using team = decode_team<Width, Columns>;
+    using memory = decode_memory<feature_halves<FeatureMap>, Width>;
     extern __shared__ unsigned char raw[];
-    memory& m = *reinterpret_cast<memory*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
-    if (threadIdx.x == 0)
+    unsigned char* const aligned = raw + (1024 - shared_address(raw) % 1024) % 1024;
+    auto* const slices = reinterpret_cast<typename memory::slice*>(aligned);
+    memory& m = *reinterpret_cast<memory*>(slices + decode_warps * a.places);
+    int const warp = threadIdx.x / 32;
+    if (threadIdx.x % 32 == 0)
     {
-        for (int w = 0; w < memory::workers; ++w)
-        {
-            m.found_copies[w] = m.started_copies[w] = 0;
-            for (int i = 0; i < memory::places; ++i) m.full[w][i].init(1);
-            for (int i = 0; i < memory::runs; ++i) m.found[w][i].init(1), m.done[w][i].init(4);
-        }
-        for (int i = 0; i < memory::places; ++i) m.free[i].init(4);
+        for (int i = 0; i < a.places; ++i) m.full[warp][i].init(1);
         fence_barrier_init();
     }
-    __syncthreads();
-    if (threadIdx.x < 128)
+    __syncwarp();
+    decode_walk<memory> walk(a, m, slices + warp * a.places);
+    decode_rows<FeatureMap, Width, Columns> rows(a, m, slices);
+    decode_item const* item = nullptr;
+    int run = 0, left = 0; // of the item
+    for (bool starts = true;;)
     {
-        give_registers<team::loading>();
-        int const warp = threadIdx.x / 32;
-        if (warp < memory::workers)
-            decode_finder<halves, Width, Columns>{a, m, warp}.run();
-        else if (warp == 3)
-            decode_copier<halves, Width, Columns>{a, m}.run();
-    }
-    else
-    {
-        take_registers<team::multiplying>();
-        attend_runs<FeatureMap, Width, Columns>(a, m, threadIdx.x / 128 - 1);
+        walk.fill();
+        if (starts)
+        {
+            if (left == 0)
+            {
+                if (item)
+                {
+                    // The last of an item to finish, of all multiprocessors, merges the item.
+                    if (threadIdx.x == 0) m.merges = finish(a.finished + item->item, item->taken) == item->runs;
+                    __syncthreads();
+                    if (m.merges) merge_runs(a, *item);
+                }
+                item = walk.next_item();
+                if (!item) return;
+                run = item->run, left = item->taken;
+                decode_queries<FeatureMap, Width, Columns>::load(a, *item, m);
+                __syncthreads();
+            }
+            rows.open(*item, run);
+        }
+        decode_note note;
+        auto& slice = walk.next(note);
+        rows.add(slice, note);
+        starts = note.last;
+        if (starts)
+        {
+            rows.store(item->first_run + run, slice);
+            ++run, --left;
+        }
+        __syncwarp();
+        walk.leave();
     }
 #endif
 }

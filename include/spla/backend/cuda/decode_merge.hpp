@@ -51,7 +51,6 @@ struct four
 };
 
 /// One row of an item, by one warp.
-template <int Columns>
 class row_merge
 {
 public:
@@ -83,7 +82,7 @@ public:
     }
 
 private:
-    __device__ unmerged_run<Columns> run(int n) const
+    __device__ unmerged_run run(int n) const
     {
         return {first_ + static_cast<std::int64_t>(n) * a_.shape.run_numbers};
     }
@@ -148,16 +147,15 @@ private:
     four exact_{}, residual_{};
 };
 
-/// The rows of an item, by the four warps of a warpgroup.
-template <int Columns>
-__device__ void merge_runs(decode_arguments const& a, decode_run const& item)
+/// The rows of an item, by a block of threads.
+inline __device__ void merge_runs(decode_arguments const& a, decode_item const& item)
 {
     auto const& shape = a.shape;
-    for (int row = threadIdx.x % 128 / 32; row < shape.rows; row += 4)
+    for (int row = static_cast<int>(threadIdx.x) / 32; row < shape.rows; row += decode_warps)
     {
         int const head = item.part * shape.rows + row;
         if (head >= shape.group) return;
-        row_merge<Columns>(a, item.first_run, item.runs, row)
+        row_merge(a, item.first_run, item.runs, row)
             .merge_into(item.sequence, item.token, item.head * shape.group + head);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "decode_ring.hpp"
+#include "decode_shape.hpp"
 
 /// The queries of a decoded token's group, and their features, to shared memory as the lanes of a warp want them for
 /// products: lane 4 g + t has row g's pieces of lane t of a quad. Where columns are shared, rows of features are 4
@@ -13,19 +13,18 @@ template <class FeatureMap, int Width, int Columns>
 struct decode_queries
 {
     using features = quad_features<FeatureMap, Width>;
-    using memory = decode_memory<features::halves, Width, Columns>;
+    using memory = decode_memory<features::halves, Width>;
 
-    /// By four warps, a warp eight rows and a half of their features.
-    __device__ static void load(decode_arguments const& a, decode_run const& run, typename memory::worker& to)
+    /// By two warps, each with one half of the features.
+    __device__ static void load(decode_arguments const& a, decode_item const& item, memory& to)
     {
-        constexpr int tasks = memory::groups * features::halves;
-        int const task = threadIdx.x % 128 / 32, lane = threadIdx.x % 32, t = lane % 4;
-        static_assert(tasks <= 4);
-        if (task >= tasks) return;
-        int const group = task / features::halves, place = lane / 4;
-        int const row = shares_columns<Columns> ? place % 4 : 8 * group + place;
-        bool const there = row < a.shape.rows && run.part * a.shape.rows + row < a.shape.group;
-        bfloat16 const* const from = run.query + row * a.query.stride[2];
+        int const half = threadIdx.x / 32, lane = threadIdx.x % 32, t = lane % 4;
+        if (half >= features::halves) return;
+        int const place = lane / 4, row = shares_columns<Columns> ? place % 4 : place;
+        int const first = item.part * a.shape.rows;
+        bool const there = row < a.shape.rows && first + row < a.shape.group;
+        bfloat16 const* const from =
+            a.query.row(item.sequence, item.token, item.head * a.shape.group + first) + row * a.query.stride[2];
         std::uint32_t x[features::words];
 #pragma unroll
         for (int i = 0; i < features::pieces; ++i)
@@ -35,9 +34,8 @@ struct decode_queries
             if (there && piece * piece_numbers < a.shape.width) found = reinterpret_cast<uint4 const*>(from)[piece];
             x[4 * i] = found.x, x[4 * i + 1] = found.y, x[4 * i + 2] = found.z, x[4 * i + 3] = found.w;
         }
-        bool const second = task % features::halves == 1;
-        bool const upper = shares_columns<Columns> && place >= 4;
-        if (!second) store(x, !upper, to.query[group]);
+        bool const second = half == 1, upper = shares_columns<Columns> && place >= 4;
+        if (!second) store(x, !upper, to.query);
         if (!a.shape.residual) return;
         std::uint32_t made[features::words];
         if constexpr (is_softmax<FeatureMap>)
@@ -52,8 +50,7 @@ struct decode_queries
             else
                 features::template make<0, true>(x, a.shape.width, made);
         }
-        store(made, there && (upper || !shares_columns<Columns>),
-              to.features[second ? features::halves - 1 : 0][group]);
+        store(made, there && (upper || !shares_columns<Columns>), to.features[half]);
     }
 
 private:

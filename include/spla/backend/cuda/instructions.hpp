@@ -145,6 +145,19 @@ inline __device__ void fetch_line(void const* from)
     asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
 }
 
+/// True in one thread of the warp, all of which call it: the compiler then knows that what follows is done once.
+inline __device__ bool elected()
+{
+    std::uint32_t one;
+    asm volatile("{\n"
+                 ".reg .pred one;\n"
+                 "elect.sync _|one, 0xffffffff;\n"
+                 "selp.b32 %0, 1, 0, one;\n"
+                 "}\n"
+                 : "=r"(one));
+    return one;
+}
+
 /// Registers that each thread of this warpgroup has from here on.
 template <int N>
 __device__ void give_registers()

@@ -37,18 +37,25 @@ void load_kernels(Kokkos::Cuda const& exec, Kernels*... kernels)
     (require_success(cudaFuncGetAttributes(&ignored, kernels), "loading", "tuned kernels"), ...);
 }
 
+inline int multiprocessors_of(Kokkos::Cuda const& exec)
+{
+    int count = 1;
+    cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, exec.cuda_device());
+    return count;
+}
+
+/// each: blocks of threads of a multiprocessor.
 template <class Arguments>
 void launch_blocks(char const* name, Kokkos::Cuda const& exec, void (*kernel)(Arguments), std::int64_t items,
-                   std::int64_t shared_bytes, std::remove_const_t<Arguments> const& arguments, int threads = 384)
+                   std::int64_t shared_bytes, std::remove_const_t<Arguments> const& arguments, int threads = 384,
+                   int each = 1)
 {
     if (items <= 0) return;
     on_device const here(exec.cuda_device());
     int const bytes = static_cast<int>(shared_bytes);
     require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory",
                     name);
-    int multiprocessors = 1;
-    cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, exec.cuda_device());
-    int const blocks = static_cast<int>(std::min<std::int64_t>(items, multiprocessors));
+    int const blocks = static_cast<int>(std::min<std::int64_t>(items, std::int64_t{each} * multiprocessors_of(exec)));
     kernel<<<blocks, threads, bytes, exec.cuda_stream()>>>(arguments);
     require_success(cudaGetLastError(), "launch", name);
 }

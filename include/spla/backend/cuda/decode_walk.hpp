@@ -1,0 +1,193 @@
+// SPDX-FileCopyrightText: The spla authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include "decode_cursor.hpp"
+#include "list_entries.hpp"
+
+/// A warp's blocks, run after run: found, and copied slice by slice to the warp's own places, ahead of what it
+/// multiplies. A list takes several trips to memory, so that all runs of an item are found together, a run a lane.
+namespace spla::cuda
+{
+
+/// All of a warp call each function.
+template <class Memory>
+class decode_walk
+{
+    using slice = typename Memory::slice;
+
+public:
+    /// Runs are shared out evenly, neighbours to the same block of threads: most have their item's list and queries in
+    /// common.
+    __device__ decode_walk(decode_arguments const& a, Memory& m, slice* places)
+        : a_(a), m_(m), places_(places), cursor_(a.shape), warp_(static_cast<int>(threadIdx.x) / 32)
+    {
+        int const all = cursor_.runs(), block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
+        int const each = all / blocks, more = all - each * blocks; // the first take one more
+        next_run_ = each * block + (block < more ? block : more);
+        end_ = next_run_ + each + (block < more ? 1 : 0);
+    }
+
+    /// Copies to all places that are free, up to the item after the one that is multiplied.
+    __device__ void fill()
+    {
+        while (ahead_ < a_.places)
+        {
+            if (copied_ == slices_)
+            {
+                if (run_ + 1 == taken_)
+                {
+                    if (found_ > current_ || next_run_ == end_) return;
+                    find();
+                }
+                else
+                    ++run_;
+                int const seen = m_.block[warp_][run_].seen;
+                slices_ = seen > slice_keys ? (seen + slice_keys - 1) / slice_keys : 1; // an empty one, if need be
+                copied_ = 0;
+            }
+            copy();
+        }
+    }
+    /// Goes on to the next item; null: there is none.
+    __device__ decode_item const* next_item()
+    {
+        if (current_ == found_) return nullptr;
+        ++current_;
+        return &m_.item[warp_][current_ % 2];
+    }
+    /// Waits for the next slice.
+    __device__ slice& next(decode_note& note)
+    {
+        m_.full[warp_][at_].wait(parity_);
+        note = m_.note[warp_][at_];
+        return places_[at_];
+    }
+    /// The warp has read the slice, or written over it.
+    __device__ void leave()
+    {
+        --ahead_;
+        if (++at_ == a_.places) at_ = 0, parity_ ^= 1;
+    }
+
+private:
+    __device__ static bool leads() { return threadIdx.x % 32 == 0; }
+
+    __device__ void find()
+    {
+        decode_item item;
+        int queries, keys;
+        cursor_.find(next_run_, item, queries, keys);
+        int const rest = item.runs - item.run, here = end_ - next_run_;
+        item.taken = rest < here ? rest : here;
+        if (item.taken > most_taken) item.taken = most_taken;
+        locate(item, queries, keys);
+        next_run_ += item.taken;
+        taken_ = item.taken, run_ = 0;
+        ++found_;
+        if (leads()) m_.item[warp_][found_ % 2] = item;
+        __syncwarp();
+    }
+
+    /// Lane i finds the warp's block of the i-th run, and where it lies.
+    __device__ void locate(decode_item& item, int queries, int keys)
+    {
+        auto const& bounds = a_.shape.bounds;
+        int const lane = threadIdx.x % 32, position = keys - queries + item.token;
+        decode_block mine{};
+        item.state = nullptr;
+        if (position < 0)
+        {
+            if (lane < most_taken) m_.block[warp_][lane] = mine;
+            return;
+        }
+        int const own = position / block_tokens;
+        int const sinks = bounds.sink_blocks < own + 1 ? bounds.sink_blocks : own + 1;
+        auto const competing = bounds.competing(position);
+
+        int const first = item.run * run_blocks + warp_ - sinks; // of the first run, counted in the list
+        auto& blocks = m_.selected[warp_];
+        int selected = 0;
+        if (a_.list && competing.count() > 0)
+        {
+            int const tile = position / bounds.tile - floor_divide(keys - queries, bounds.tile);
+            std::int32_t const* const list = a_.list.list(item.sequence, tile, item.head);
+            if (lane * 32 < a_.shape.list_capacity) fetch_line(list + lane * 32);
+            std::int64_t const held = a_.list.length(item.sequence, tile, item.head);
+            int const length = held < a_.shape.list_capacity ? static_cast<int>(held) : a_.shape.list_capacity;
+            list_entries walk(list, length, competing);
+            while (walk.next())
+            {
+                int const at = selected + __popc(walk.valid() & ((1u << lane) - 1)) - first;
+                if ((walk.valid() >> lane & 1) && at >= 0 && at % run_blocks == 0 && at / run_blocks < item.taken)
+                    blocks[at / run_blocks] = walk.own_entry();
+                selected += __popc(walk.valid());
+            }
+        }
+        __syncwarp();
+        int const in_list = first + lane * run_blocks, in_window = in_list - selected;
+        int const forced = (competing.end > sinks ? competing.end : sinks) + in_window;
+        int block = -1;
+        if (lane < item.taken)
+            block = in_list < 0 ? in_list + sinks : in_window < 0 ? blocks[lane] : forced <= own ? forced : -1;
+        bool const subtracts = a_.shape.residual && selected < competing.count(); // else the residual is zero
+        if (block >= 0)
+        {
+            int const token = block * block_tokens, seen = position + 1 - token;
+            auto const key = a_.key_map(item.sequence, token), value = a_.value_map(item.sequence, token);
+            mine = {seen < block_tokens ? seen : block_tokens,
+                    subtracts && competing.contains(block),
+                    2 * selected > competing.count(),
+                    static_cast<int>(key.token),
+                    static_cast<int>(key.batch),
+                    static_cast<int>(value.token),
+                    static_cast<int>(value.batch)};
+        }
+        if (lane < most_taken) m_.block[warp_][lane] = mine;
+        if (!subtracts) return;
+        item.state_rows = a_.shape.state_share(item.runs);
+        item.state = a_.state.matrix(detail::sequence{item.sequence, queries, keys}, item.head, competing.end);
+    }
+
+    __device__ void copy()
+    {
+        if (elected())
+        {
+            decode_block const from = m_.block[warp_][run_];
+            barrier& full = m_.full[warp_][to_];
+            int const first = copied_ * slice_keys;
+            m_.note[warp_][to_] = {from.seen - first, from.subtracts, from.fine, copied_ + 1 == slices_};
+            if (from.seen == 0)
+                full.arrive();
+            else
+            {
+                auto& to = places_[to_].rows;
+                int const head = m_.item[warp_][found_ % 2].head;
+                full.arrive_expecting(sizeof(slice));
+#pragma unroll
+                for (int p = 0; p < Memory::panels; ++p)
+                    copy_box(a_.key, full, to.key[p], p * panel_width, head, from.key_token + first, from.key_batch);
+#pragma unroll
+                for (int p = 0; p < Memory::panels; ++p)
+                    copy_box(a_.value, full, to.value[p], p * panel_width, head, from.value_token + first,
+                             from.value_batch);
+            }
+        }
+        __syncwarp();
+        ++copied_, ++ahead_;
+        if (++to_ == a_.places) to_ = 0;
+    }
+
+    decode_arguments const& a_;
+    Memory& m_;
+    slice* places_;
+    run_cursor cursor_;
+    int warp_;
+    int next_run_, end_;           ///< runs of this block of threads that are not yet found
+    int found_ = -1, current_ = -1; ///< items
+    int taken_ = 0, run_ = -1;     ///< runs of the item that was found last, and the one that is copied
+    int slices_ = 0, copied_ = 0;     ///< of the run that is copied
+    int at_ = 0, to_ = 0, ahead_ = 0; ///< places: the next to read, the next to fill, how many are full or on their way
+    std::uint32_t parity_ = 0;
+};
+
+} // namespace spla::cuda
