@@ -19,7 +19,7 @@ void make_schedule(Exec const& exec, batch_plan<Element, Options> const& how, ba
 {
     portable::launch("spla::schedule", exec, 1, 0,
                      portable::schedule_kernel<Exec>{call.made, attention, selection, how.lists_per_item, tuned,
-                                                     decoded, decoded_runs});
+                                                     decoded, decoded_runs, call.held});
 }
 
 template <class Options, class Element>
@@ -103,11 +103,9 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
                              kernel.scratch_bytes, kernel, decoded ? portable::few_teams : left_teams);
     }
     selection.sequences = sequences;
-    portable::launch("spla::keep_slot", exec, heads, 0,
-                     portable::keep_slot<Exec>{selection, call.list,
-                                               call.given ? detail::list_tensor() : call.slot_lists,
-                                               call.pool.kept_lists, call.held});
-
+    if (!call.given && call.slot_lists) // some list is shared
+        portable::launch("spla::keep_lists", exec, heads, 0,
+                         portable::keep_lists<Exec>{selection, call.list, call.slot_lists, call.pool.kept_lists});
     if (tunes)
     {
         prefilled.attend(attention);

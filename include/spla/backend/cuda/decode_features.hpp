@@ -31,27 +31,36 @@ struct quad_features
         return pieces == 4 ? piece % pieces ^ piece / (2 * pieces) * 2 : piece % pieces;
     }
 
-    /// The largest of a row, and the largest of its negative, as a pair; Padded: what lies from `width` on is not of
-    /// the row. All of a warp call it.
+    /// The largest of a row, and the largest of its negative, as a pair: of what a quad of lanes has of it.
+    class edges_of_row
+    {
+    public:
+        __device__ void add(std::uint32_t pair, bool there)
+        {
+            top_ = larger_pair(top_, there ? pair : lowest);
+            bottom_ = smaller_pair(bottom_, there ? pair : lowest ^ signs);
+        }
+        /// All of a warp call it.
+        __device__ std::uint32_t edges() const
+        {
+            std::uint32_t const bottom = bottom_ ^ signs;
+            std::uint32_t both = larger_pair(__byte_perm(top_, bottom, 0x5410), __byte_perm(top_, bottom, 0x7632));
+#pragma unroll
+            for (int far = 1; far < 4; far *= 2) both = larger_pair(both, __shfl_xor_sync(0xffffffffu, both, far));
+            return both;
+        }
+
+    private:
+        std::uint32_t top_ = lowest, bottom_ = lowest ^ signs;
+    };
+    /// Of a row's pieces; Padded: what lies from `width` on is not of the row. All of a warp call it.
     template <bool Padded>
     static __device__ std::uint32_t edges(std::uint32_t const (&row)[words], int width)
     {
-        std::uint32_t top = lowest, bottom = lowest ^ signs;
+        edges_of_row made;
 #pragma unroll
-        for (int i = 0; i < pieces; ++i)
-        {
-            std::uint32_t const* const x = row + 4 * i;
-            std::uint32_t const larger = larger_pair(larger_pair(x[0], x[1]), larger_pair(x[2], x[3]));
-            std::uint32_t const smaller = smaller_pair(smaller_pair(x[0], x[1]), smaller_pair(x[2], x[3]));
-            bool const there = !Padded || has(i, width);
-            top = larger_pair(top, there ? larger : lowest);
-            bottom = smaller_pair(bottom, there ? smaller : lowest ^ signs);
-        }
-        bottom ^= signs;
-        std::uint32_t both = larger_pair(__byte_perm(top, bottom, 0x5410), __byte_perm(top, bottom, 0x7632));
-#pragma unroll
-        for (int far = 1; far < 4; far *= 2) both = larger_pair(both, __shfl_xor_sync(0xffffffffu, both, far));
-        return both;
+        for (int i = 0; i < words; ++i) made.add(row[i], !Padded || has(i / 4, width));
+        return made.edges();
     }
 
     /// One half of a row's features, of a map that is a softmax: of its edges. All of a warp call it.

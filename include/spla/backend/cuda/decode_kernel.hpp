@@ -20,8 +20,8 @@ inline __device__ int finish(std::int32_t* runs, int more)
 }
 
 template <class FeatureMap, int Width, int Columns>
-__global__ __launch_bounds__(32 * decode_warps, decode_teams<Columns>) void decode_kernel(
-    __grid_constant__ decode_arguments const a)
+__global__ __launch_bounds__(32 * decode_warps,
+                             decode_teams<Columns>) void decode_kernel(__grid_constant__ decode_arguments const a)
 {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     using memory = decode_memory<feature_halves<FeatureMap>, Width>;

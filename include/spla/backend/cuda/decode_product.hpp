@@ -17,6 +17,14 @@ inline __device__ uint4 load_piece(std::uint32_t address)
                  : "r"(address));
     return x;
 }
+/// Four matrices of 8 x 8 numbers of 16 bits; lane 8 i + j has the address of row j of matrix i.
+inline __device__ void load_matrices(std::uint32_t address, std::uint32_t (&x)[4])
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+                 : "r"(address)
+                 : "memory");
+}
 /// Four matrices of 8 x 8 numbers of 16 bits, transposed; lane 8 i + j has the address of row j of matrix i.
 inline __device__ void load_transposed(std::uint32_t address, std::uint32_t (&x)[4])
 {

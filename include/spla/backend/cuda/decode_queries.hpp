@@ -4,8 +4,8 @@
 #include "decode_shape.hpp"
 
 /// The queries of a decoded token's group, and their features, to shared memory as the lanes of a warp want them for
-/// products: lane 4 g + t has row g's pieces of lane t of a quad. Where columns are shared, rows of features are 4
-/// to 7.
+/// products: of queries, lane 4 g + t has row g's words t and 4 + t of each 16 numbers; of features, row g's pieces of
+/// lane t of a quad. Where columns are shared, rows of features are 4 to 7.
 namespace spla::cuda
 {
 
@@ -35,7 +35,19 @@ struct decode_queries
             x[4 * i] = found.x, x[4 * i + 1] = found.y, x[4 * i + 2] = found.z, x[4 * i + 3] = found.w;
         }
         bool const second = half == 1, upper = shares_columns<Columns> && place >= 4;
-        if (!second) store(x, !upper, to.query);
+        if (!second)
+        {
+            auto const* const pairs = reinterpret_cast<std::uint32_t const*>(from);
+#pragma unroll
+            for (int i = 0; i < memory::steps; ++i)
+            {
+                auto const pair = [&](int word) {
+                    int const at = 16 * i + t + word;
+                    return there && !upper && 2 * at < a.shape.width ? pairs[at] : 0;
+                };
+                to.query[i][lane] = {pair(0), pair(4), pair(8), pair(12)};
+            }
+        }
         if (!a.shape.residual) return;
         std::uint32_t made[features::words];
         if constexpr (is_softmax<FeatureMap>)

@@ -30,6 +30,7 @@ public:
         int const lane = threadIdx.x % 32, t = lane % 4;
         int const piece = features::piece_of(t, 0), key = lane / 4;
         key_place_ = piece / 8 * panel_bytes + key * row_bytes + (piece % 8 ^ key % 8) * 16;
+        row_place_ = lane % 16 * row_bytes + (lane / 16 ^ lane % 8) * 16;
         int const row = lane % 8 + lane / 16 * 8;
         value_place_ = row * row_bytes + (lane / 8 % 2 ^ row % 8) * 16;
     }
@@ -101,16 +102,38 @@ private:
     /// And, where they are subtracted, the edges of this lane's keys.
     __device__ void make_logits(bool subtracts, float (&logits)[4], std::uint32_t (&edges)[2]) const
     {
+        constexpr int steps = Width / 16;
+        std::uint32_t const keys = shared_address(slice_->rows.key) + row_place_;
         float d[2][4] = {};
-        std::uint32_t key[2][words];
-        load_key(0, key[0]), load_key(1, key[1]);
-        add_product(d, key, m_.query);
+        std::uint32_t key[steps][4];
+#pragma unroll
+        for (int s = 0; s < steps; ++s) load_matrices((keys + s / 4 * panel_bytes) ^ s % 4 * 32, key[s]);
+#pragma unroll
+        for (int i = 0; i < steps / 2; ++i)
+        {
+            uint4 const x = m_.query[i][threadIdx.x % 32];
+            std::uint32_t const even[2] = {x.x, x.y}, odd[2] = {x.z, x.w};
+            add_warp_product<bfloat16>(d[0], key[2 * i], even);
+            add_warp_product<bfloat16>(d[1], key[2 * i + 1], odd);
+        }
         if constexpr (is_softmax<FeatureMap>)
         {
             if (subtracts)
             {
+                auto const find = [&](auto const& there) {
 #pragma unroll
-                for (int h = 0; h < 2; ++h) edges[h] = features::template edges<true>(key[h], a_.shape.width);
+                    for (int h = 0; h < 2; ++h)
+                    {
+                        typename features::edges_of_row made;
+#pragma unroll
+                        for (int i = 0; i < 2 * steps; ++i) made.add(key[i / 2][h + i % 2 * 2], there(i));
+                        edges[h] = made.edges();
+                    }
+                };
+                if (a_.shape.width == Width)
+                    find([](int) { return true; });
+                else
+                    find([&](int piece) { return piece * piece_numbers < a_.shape.width; });
             }
         }
 #pragma unroll
@@ -218,9 +241,8 @@ private:
         float x[4];
 #pragma unroll
         for (int i = 0; i < 4; ++i)
-            x[i] = sums::shares && sums::is_exact()
-                       ? 0.0f
-                       : products[i] - low_number(pack<bfloat16>(products[i], 0.0f));
+            x[i] =
+                sums::shares && sums::is_exact() ? 0.0f : products[i] - low_number(pack<bfloat16>(products[i], 0.0f));
         std::uint32_t rest[2];
         transpose(x, rest);
 #pragma unroll
@@ -238,7 +260,8 @@ private:
     slice* slice_;              ///< that is added
     int branches_;              ///< that this warp has of the run
     std::uint32_t key_place_;   ///< of this lane's first piece of its first key, in a slice's keys
-    std::uint32_t value_place_; ///< of the row that this lane has loaded, in a panel of values
+    std::uint32_t row_place_;   ///< of the row that this lane has loaded, in a panel of keys
+    std::uint32_t value_place_; ///< and in one of values
     sums sums_;
 };
 

@@ -8,10 +8,10 @@
 /// Sizes of decode on Hopper, how its work is counted, and what a block of threads keeps in shared memory.
 ///
 /// An item is one decoded token and key head (of a large group, a part of its query heads). Its blocks are walked in
-/// runs of run_blocks, and each run reads its share of the state. A run is one block of threads': each of its four warps
-/// has one block, by slices of slice_keys keys, copied to places of the warp's own, and its part of the state's columns.
-/// The last run of an item to finish merges them all, ascending. Which runs there are depends on lengths and the lists'
-/// capacity alone, and no sum on who made it: the same bits in any batch.
+/// runs of run_blocks, and each run reads its share of the state. A run is one block of threads': each of its four
+/// warps has one block, by slices of slice_keys keys, copied to places of the warp's own, and its part of the state's
+/// columns. The last run of an item to finish merges them all, ascending. Which runs there are depends on lengths and
+/// the lists' capacity alone, and no sum on who made it: the same bits in any batch.
 namespace spla::cuda
 {
 
@@ -78,9 +78,9 @@ inline constexpr int most_taken = 16;
 /// A warp's block of a run, and where it lies.
 struct decode_block
 {
-    int seen;                  ///< keys of it that the token sees; 0: the warp has none
-    int subtracts;             ///< it competes, and is subtracted from the residual
-    int fine;                  ///< its products are not rounded to 16 bits: most of what competes is selected
+    int seen;      ///< keys of it that the token sees; 0: the warp has none
+    int subtracts; ///< it competes, and is subtracted from the residual
+    int fine;      ///< its products are not rounded to 16 bits: most of what competes is selected
     int key_token, key_batch, value_token, value_batch;
 };
 
@@ -142,7 +142,7 @@ struct decode_memory
     uint4 features[Halves][steps][32];
     decode_item item[decode_warps][2]; ///< whose runs each warp multiplies, and the next
     decode_note note[decode_warps][most_places];
-    int selected[decode_warps][most_taken]; ///< blocks of runs that are being found
+    int selected[decode_warps][most_taken];       ///< blocks of runs that are being found
     decode_block block[decode_warps][most_taken]; ///< of the item that was found last
     float largest[decode_warps][8], weights[decode_warps][8];
     int branches[decode_warps], last[decode_warps]; ///< of a run: what each warp has of it, and its last place

@@ -115,6 +115,11 @@ private:
             std::int64_t const held = a_.list.length(item.sequence, tile, item.head);
             int const length = held < a_.shape.list_capacity ? static_cast<int>(held) : a_.shape.list_capacity;
             list_entries walk(list, length, competing);
+            if (item.head + 1 < a_.shape.key_heads) // which is found next
+            {
+                if (lane * 32 < a_.shape.list_capacity) fetch_line(list + a_.list.stride[2] + lane * 32);
+                fetch_line(&a_.list.length(item.sequence, tile, item.head + 1));
+            }
             while (walk.next())
             {
                 int const at = selected + __popc(walk.valid() & ((1u << lane) - 1)) - first;
@@ -182,9 +187,9 @@ private:
     slice* places_;
     run_cursor cursor_;
     int warp_;
-    int next_run_, end_;           ///< runs of this block of threads that are not yet found
-    int found_ = -1, current_ = -1; ///< items
-    int taken_ = 0, run_ = -1;     ///< runs of the item that was found last, and the one that is copied
+    int next_run_, end_;              ///< runs of this block of threads that are not yet found
+    int found_ = -1, current_ = -1;   ///< items
+    int taken_ = 0, run_ = -1;        ///< runs of the item that was found last, and the one that is copied
     int slices_ = 0, copied_ = 0;     ///< of the run that is copied
     int at_ = 0, to_ = 0, ahead_ = 0; ///< places: the next to read, the next to fill, how many are full or on their way
     std::uint32_t parity_ = 0;

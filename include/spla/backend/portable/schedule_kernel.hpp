@@ -63,7 +63,7 @@ struct schedule
     }
 };
 
-/// One work item makes them all.
+/// One work item makes them all, and says of each slot how far its sequence is.
 template <class Exec>
 struct schedule_kernel
 {
@@ -74,6 +74,7 @@ struct schedule_kernel
     tuned_work tuned;
     decoded_work decoded_selection;
     cleared_counters decoded_runs; ///< of attention of decoded tokens; there are none where it is the portable one's
+    std::int32_t* held;            ///< [slot, 2] tokens of a slot's sequence now, and most so far
 
     KOKKOS_FUNCTION bool may_be_tuned(detail::sequence const& s) const
     {
@@ -156,9 +157,19 @@ struct schedule_kernel
                 return count(s, which, may_be_tuned(s) && reached[b + 1] <= room);
             });
         });
+        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n), [&](int b) { hold(sequences[b]); });
     }
 
 private:
+    /// How far a sequence is with this step, for its slot.
+    KOKKOS_FUNCTION void hold(detail::sequence const& s) const
+    {
+        if (s.queries <= 0) return;
+        std::int32_t* const now = held + 2 * std::int64_t{attention.sequences.slots[s.number]};
+        auto const keys = static_cast<std::int32_t>(s.keys);
+        now[1] = s.first_position() > 0 && now[1] > keys ? now[1] : keys;
+        now[0] = keys;
+    }
     /// The running counts of a part, from zero, by one thread of the team and its vector lanes.
     template <class Count>
     KOKKOS_FUNCTION void sum(team_of<Exec> const& team, int which, Count const& count_of) const

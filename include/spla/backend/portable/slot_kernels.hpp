@@ -4,7 +4,7 @@
 #include "selection_kernel.hpp"
 
 /// What a step takes from the slots of a pool and leaves in them, beside the linear state: lists of tiles that are
-/// under way, and how far the sequence is.
+/// under way.
 namespace spla::portable
 {
 
@@ -25,29 +25,21 @@ struct resume_list
     }
 };
 
-/// One work item a sequence and key head: the lists of its last tiles, and its length.
+/// One work item a sequence and key head: the lists of its last tiles.
 template <class Exec>
-struct keep_slot
+struct keep_lists
 {
     selection_shape shape;
-    detail::list_tensor list, slot; ///< slot: null where no list is shared
+    detail::list_tensor list, slot; ///< slot: [slot, kept tile, key head]
     std::int64_t kept;
-    std::int32_t* held; ///< [slot, 2] tokens now, and most so far
 
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
         std::int64_t const head = item % shape.key_heads;
         detail::sequence const s = shape.sequences[item / shape.key_heads];
         if (s.queries <= 0) return;
-        Kokkos::single(Kokkos::PerTeam(team), [&] {
-            if (head > 0) return;
-            std::int32_t* const now = held + 2 * std::int64_t{shape.sequences.slots[s.number]};
-            std::int64_t const most = s.first_position() > 0 && now[1] > s.keys ? now[1] : s.keys;
-            now[0] = static_cast<std::int32_t>(s.keys);
-            now[1] = static_cast<std::int32_t>(most);
-        });
         std::int64_t const lists = shape.lists(s), first = shape.first_tile(s);
-        for (std::int64_t t = slot ? Kokkos::max<std::int64_t>(0, lists - kept) : lists; t < lists; ++t)
+        for (std::int64_t t = Kokkos::max<std::int64_t>(0, lists - kept); t < lists; ++t)
             detail::copy(team, list, s.number, t, slot, s.number, (first + t) % kept, head);
     }
 };
