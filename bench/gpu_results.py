@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The spla authors
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Lines of bench_gpu_prefill and of the peers, of one run, into one file of results, each of spla's beside the fastest peer that
+"""Lines of bench_gpu_prefill or bench_gpu_decode and of the peers, of one run, into one file of results, each of spla's beside the fastest peer that
 does the same; and as tables."""
 import argparse
 import datetime
@@ -14,7 +14,9 @@ import gpu_tables
 # What a peer has to be measured as to stand beside a measurement of spla.
 PEERS = {"prefill.whole.": "peer.prefill.dense", "prefill.exact.random": "peer.prefill.dense",
          "prefill.exact.given": "peer.prefill.exact.given", "prefill.exact.per_token": "peer.prefill.exact.per_token",
-         "prefill.select.per_token": "peer.prefill.select.per_token"}
+         "prefill.select.per_token": "peer.prefill.select.per_token", "decode.whole": "peer.decode.dense",
+         "decode.exact": "peer.decode.exact"}
+SAME = ("tokens", "batch", "q_heads", "kv_heads", "d")
 
 
 def driver():
@@ -34,8 +36,8 @@ def lines_of(path):
 def beside(x, peers):
     """peer, peer_ms and ratio of one line: the fastest, of given lists the fastest with key blocks of spla's width; peers: all."""
     wanted = next((peer for what, peer in PEERS.items() if x["what"].startswith(what)), None)
-    same = [p for p in peers if p["what"] == wanted and "ms" in p
-            and all(p["shape"][key] == x["shape"][key] for key in ("tokens", "q_heads", "kv_heads", "d"))]
+    keys = [key for key in SAME if x["what"] != "decode.exact" or key != "tokens"]  # a list is as long in any context
+    same = [p for p in peers if p["what"] == wanted and "ms" in p and all(p["shape"][key] == x["shape"][key] for key in keys)]
     if not same or "ms" not in x:
         return {}
     fastest = min([p for p in same if p["shape"].get("key_block", 64) == 64] or same, key=lambda p: p["ms"])

@@ -28,7 +28,7 @@ def heads(shape):
 def measurement(x):
     tile = x["shape"].get("tile") if "given" in x["what"] else None
     width = x["shape"].get("key_block")
-    return (x["what"].removeprefix("peer.").removeprefix("prefill.") + (f" T={tile}" if tile else "")
+    return (x["what"].removeprefix("peer.").removeprefix("prefill.").removeprefix("decode.") + (f" T={tile}" if tile else "")
             + (f" B={width}" if width else ""))
 
 
@@ -44,9 +44,21 @@ def times(record):
     rows = [[measurement(x), str(x["shape"]["tokens"]), heads(x["shape"]), str(x["shape"]["d"]), number(x["ms"], 3),
              number(x.get("floor_ms") or None, 3), number(x.get("tflops"), 0), number(x["shape"].get("union_ratio"), 2),
              number(x.get("peer_ms"), 3), number(x.get("ratio"), 2), x.get("peer", "-")]
-            for x in of_spla(record) if "ms" in x and x.get("study") != "groups"]
+            for x in of_spla(record) if "ms" in x and x.get("study") != "groups" and not x["what"].startswith("decode.")]
     aligned("spla, beside the fastest peer that does the same",
             ["what", "tokens", "heads", "D", "ms", "floor", "TFLOP/s", "union", "peer ms", "ratio", "peer"], rows)
+
+
+def microseconds(ms):
+    return number(ms and 1e3 * ms, 1)
+
+
+def steps(record):
+    rows = [[measurement(x), str(x["shape"]["tokens"]), str(x["shape"]["batch"]), microseconds(x["ms"]), microseconds(x["min"]),
+             microseconds(x["max"]), microseconds(x["floor_ms"]), number(x["gbs"] / 1e3, 2), microseconds(x.get("peer_ms")),
+             number(x.get("ratio"), 2), x.get("peer", "-")] for x in of_spla(record) if x["what"].startswith("decode.")]
+    aligned("decode steps of spla, beside the fastest peer that does the same",
+            ["what", "tokens", "batch", "us", "min", "max", "floor", "TB/s", "peer us", "ratio", "peer"], rows)
 
 
 def groups(record):
@@ -62,10 +74,10 @@ def groups(record):
 
 
 def peers(record):
-    rows = [[measurement(x), str(x["shape"]["tokens"]), heads(x["shape"]), str(x["shape"]["d"]), number(x["ms"], 3),
-             number(x["min"], 3), number(x["max"], 3), str(x["n"]), number(x.get("tflops"), 0), x["peer"]]
+    rows = [[measurement(x), str(x["shape"]["tokens"]), str(x["shape"]["batch"]), heads(x["shape"]), str(x["shape"]["d"]),
+             number(x["ms"], 3), number(x["min"], 3), number(x["max"], 3), str(x["n"]), number(x.get("tflops"), 0), x["peer"]]
             for x in sorted(of_peers(record), key=lambda x: x["what"]) if "ms" in x]
-    aligned("peers", ["what", "tokens", "heads", "D", "ms", "min", "max", "n", "TFLOP/s", "peer"], rows)
+    aligned("peers", ["what", "tokens", "batch", "heads", "D", "ms", "min", "max", "n", "TFLOP/s", "peer"], rows)
 
 
 def errors(record):
@@ -81,7 +93,7 @@ def absent(record):
 
 
 def show(record):
-    for table in (times, groups, peers, errors, absent):
+    for table in (times, steps, groups, peers, errors, absent):
         table(record)
 
 

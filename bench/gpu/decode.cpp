@@ -97,6 +97,16 @@ inline bool measure(decode_settings const& s, std::int64_t tokens, std::int64_t 
     p.element = spla::element_kind::bfloat16;
     p.queries = p.keys = closes ? tokens : tokens - 31;
     p.query_heads = s.query_heads, p.key_heads = s.key_heads, p.head_dim = p.value_dim = s.dim;
+    double const cache = 2.0 * static_cast<double>(batch * tokens * s.key_heads * s.dim) * sizeof(spla::bfloat16);
+    std::size_t free_bytes = 0, all_bytes = 0;
+    cudaMemGetInfo(&free_bytes, &all_bytes);
+    if (cache > 0.7 * static_cast<double>(free_bytes))
+    {
+        if (!closes)
+            std::printf("%-8ld %5ld  not measured: its cache alone takes %.0f of %.0f GB\n", static_cast<long>(tokens),
+                        static_cast<long>(batch), cache / 1e9, static_cast<double>(all_bytes) / 1e9);
+        return true;
+    }
     captured_stream const stream;
     spla::options<> const o;
     decode_case const c(stream, make_inputs(p), o, static_cast<int>(batch));

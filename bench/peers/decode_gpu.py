@@ -94,6 +94,9 @@ def main():
     for tokens in peers.tokens:
         for batch in batches:
             shape = peers.shape(tokens, batch=batch)
+            if 2 * 2 * batch * tokens * peers.key_heads * peers.dim > 0.7 * torch.cuda.mem_get_info()[0]:
+                peers.absent("dense", "its keys and values have no room", measurement="decode.dense", shape=shape)
+                continue
             for name, backend in (("cuDNN", SDPBackend.CUDNN_ATTENTION), ("flash", SDPBackend.FLASH_ATTENTION)):
                 peers.measure("decode.dense", f"PyTorch SDPA, {name} {torch.__version__}", shape, lambda: dense(backend, tokens, batch))
     try:

@@ -19,9 +19,9 @@ template __global__ void residual_kernel<softmax, 128, true>(const __grid_consta
 template __global__ void base_state_kernel<softmax_pair, 64>(const __grid_constant__ base_state_arguments);
 template __global__ void base_state_kernel<softmax_pair, 128>(const __grid_constant__ base_state_arguments);
 template __global__ void state_kernel<state_arguments>(const __grid_constant__ state_arguments);
-template __global__ void decode_kernel<softmax_pair, 64, 16>(const __grid_constant__ decode_arguments);
+template __global__ void decode_kernel<softmax_pair, 64, 8>(const __grid_constant__ decode_arguments);
 template __global__ void decode_kernel<softmax_pair, 128, 4>(const __grid_constant__ decode_arguments);
-template __global__ void decode_kernel<softmax_pair, 128, 16>(const __grid_constant__ decode_arguments);
+template __global__ void decode_kernel<softmax_pair, 128, 8>(const __grid_constant__ decode_arguments);
 template __global__ void decode_selection_kernel<bfloat16>(const __grid_constant__ decode_selection_arguments);
 template __global__ void decode_selection_kernel<std::int8_t>(const __grid_constant__ decode_selection_arguments);
 } // namespace spla::cuda

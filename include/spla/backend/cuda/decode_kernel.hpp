@@ -37,7 +37,7 @@ __global__ __launch_bounds__(32 * decode_warps,
     }
     __syncwarp();
     decode_walk<memory> walk(a, m, slices + warp * a.places);
-    decode_rows<FeatureMap, Width, Columns> rows(a, m, slices);
+    decode_rows<FeatureMap, Width, Columns> rows(a, m);
     decode_item const* item = nullptr;
     int run = 0, left = 0; // of the item
     for (bool starts = true;;)

@@ -25,7 +25,7 @@ class decode_rows
     static constexpr float infinity = __builtin_huge_valf();
 
 public:
-    __device__ decode_rows(decode_arguments const& a, memory& m, slice* places) : a_(a), m_(m), places_(places)
+    __device__ decode_rows(decode_arguments const& a, memory& m) : a_(a), m_(m)
     {
         int const lane = threadIdx.x % 32, t = lane % 4;
         int const piece = features::piece_of(t, 0), key = lane / 4;
@@ -67,9 +67,8 @@ public:
     /// Ends the run in its unmerged rows, by way of each warp's last slice. The whole block calls it.
     __device__ void store(int number, slice& own)
     {
-        m_.last[threadIdx.x / 32] = static_cast<int>(&own - places_);
-        sums_.store(a_, m_, run_of(a_, number), branches_, own,
-                    [&](int warp) -> slice& { return places_[m_.last[warp]]; });
+        m_.last[threadIdx.x / 32] = &own;
+        sums_.store(a_, m_, run_of(a_, number), branches_, own);
     }
 
 private:
@@ -256,7 +255,6 @@ private:
 
     decode_arguments const& a_;
     memory& m_;
-    slice* places_;             ///< of all warps
     slice* slice_;              ///< that is added
     int branches_;              ///< that this warp has of the run
     std::uint32_t key_place_;   ///< of this lane's first piece of its first key, in a slice's keys

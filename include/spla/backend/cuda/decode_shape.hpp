@@ -145,7 +145,8 @@ struct decode_memory
     int selected[decode_warps][most_taken];       ///< blocks of runs that are being found
     decode_block block[decode_warps][most_taken]; ///< of the item that was found last
     float largest[decode_warps][8], weights[decode_warps][8];
-    int branches[decode_warps], last[decode_warps]; ///< of a run: what each warp has of it, and its last place
+    int branches[decode_warps]; ///< what each warp has of a run
+    slice* last[decode_warps];  ///< and its last place
     int merges;
     barrier full[decode_warps][most_places];
 

@@ -66,12 +66,10 @@ struct decode_sums
         }
     }
 
-    /// All that the block's warps have summed, to the run's rows in memory, by way of each warp's last place: own is
-    /// this warp's, place(w) that of warp w. branches: what this warp has of the run. When it returns, all have read
-    /// all places.
-    template <class Place>
+    /// All that the block's warps have summed, to the run's rows in memory, by way of each warp's last place, m.last;
+    /// own is this warp's. branches: what this warp has of the run. When it returns, all have read all places.
     __device__ void store(decode_arguments const& a, Memory& m, unmerged_run const& to, int branches,
-                          typename Memory::slice& own, Place const& place)
+                          typename Memory::slice& own)
     {
         int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
         int const rows = a.shape.rows, width = a.shape.value_dim;
@@ -103,7 +101,7 @@ struct decode_sums
         int const d = static_cast<int>(threadIdx.x) % Width;
         float const* from[decode_warps];
 #pragma unroll
-        for (int w = 0; w < decode_warps; ++w) from[w] = place(w).sums[0];
+        for (int w = 0; w < decode_warps; ++w) from[w] = m.last[w]->sums[0];
         constexpr int at_once = 32 * decode_warps / Width;
         if ((has & has_exact) != 0)
         {

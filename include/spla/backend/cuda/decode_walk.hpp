@@ -19,7 +19,7 @@ public:
     /// Runs are shared out evenly, neighbours to the same block of threads: most have their item's list and queries in
     /// common.
     __device__ decode_walk(decode_arguments const& a, Memory& m, slice* places)
-        : a_(a), m_(m), places_(places), cursor_(a.shape), warp_(static_cast<int>(threadIdx.x) / 32)
+        : a_(a), m_(m), places_(places), cursor_(a.shape)
     {
         int const all = cursor_.runs(), block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
         int const each = all / blocks, more = all - each * blocks; // the first take one more
@@ -41,7 +41,7 @@ public:
                 }
                 else
                     ++run_;
-                int const seen = m_.block[warp_][run_].seen;
+                int const seen = m_.block[warp()][run_].seen;
                 slices_ = seen > slice_keys ? (seen + slice_keys - 1) / slice_keys : 1; // an empty one, if need be
                 copied_ = 0;
             }
@@ -53,13 +53,13 @@ public:
     {
         if (current_ == found_) return nullptr;
         ++current_;
-        return &m_.item[warp_][current_ % 2];
+        return &m_.item[warp()][current_ % 2];
     }
     /// Waits for the next slice.
     __device__ slice& next(decode_note& note)
     {
-        m_.full[warp_][at_].wait(parity_);
-        note = m_.note[warp_][at_];
+        m_.full[warp()][at_].wait(parity_);
+        note = m_.note[warp()][at_];
         return places_[at_];
     }
     /// The warp has read the slice, or written over it.
@@ -70,6 +70,7 @@ public:
     }
 
 private:
+    __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32; }
     __device__ static bool leads() { return threadIdx.x % 32 == 0; }
 
     __device__ void find()
@@ -84,7 +85,7 @@ private:
         next_run_ += item.taken;
         taken_ = item.taken, run_ = 0;
         ++found_;
-        if (leads()) m_.item[warp_][found_ % 2] = item;
+        if (leads()) m_.item[warp()][found_ % 2] = item;
         __syncwarp();
     }
 
@@ -97,15 +98,15 @@ private:
         item.state = nullptr;
         if (position < 0)
         {
-            if (lane < most_taken) m_.block[warp_][lane] = mine;
+            if (lane < most_taken) m_.block[warp()][lane] = mine;
             return;
         }
         int const own = position / block_tokens;
         int const sinks = bounds.sink_blocks < own + 1 ? bounds.sink_blocks : own + 1;
         auto const competing = bounds.competing(position);
 
-        int const first = item.run * run_blocks + warp_ - sinks; // of the first run, counted in the list
-        auto& blocks = m_.selected[warp_];
+        int const first = item.run * run_blocks + warp() - sinks; // of the first run, counted in the list
+        auto& blocks = m_.selected[warp()];
         int selected = 0;
         if (a_.list && competing.count() > 0)
         {
@@ -147,7 +148,7 @@ private:
                     static_cast<int>(value.token),
                     static_cast<int>(value.batch)};
         }
-        if (lane < most_taken) m_.block[warp_][lane] = mine;
+        if (lane < most_taken) m_.block[warp()][lane] = mine;
         if (!subtracts) return;
         item.state_rows = a_.shape.state_share(item.runs);
         item.state = a_.state.matrix(detail::sequence{item.sequence, queries, keys}, item.head, competing.end);
@@ -155,18 +156,19 @@ private:
 
     __device__ void copy()
     {
+        int const next = at_ + ahead_, place = next < a_.places ? next : next - a_.places;
         if (elected())
         {
-            decode_block const from = m_.block[warp_][run_];
-            barrier& full = m_.full[warp_][to_];
+            decode_block const from = m_.block[warp()][run_];
+            barrier& full = m_.full[warp()][place];
             int const first = copied_ * slice_keys;
-            m_.note[warp_][to_] = {from.seen - first, from.subtracts, from.fine, copied_ + 1 == slices_};
+            m_.note[warp()][place] = {from.seen - first, from.subtracts, from.fine, copied_ + 1 == slices_};
             if (from.seen == 0)
                 full.arrive();
             else
             {
-                auto& to = places_[to_].rows;
-                int const head = m_.item[warp_][found_ % 2].head;
+                auto& to = places_[place].rows;
+                int const head = m_.item[warp()][found_ % 2].head;
                 full.arrive_expecting(sizeof(slice));
 #pragma unroll
                 for (int p = 0; p < Memory::panels; ++p)
@@ -179,19 +181,17 @@ private:
         }
         __syncwarp();
         ++copied_, ++ahead_;
-        if (++to_ == a_.places) to_ = 0;
     }
 
     decode_arguments const& a_;
     Memory& m_;
     slice* places_;
     run_cursor cursor_;
-    int warp_;
-    int next_run_, end_;              ///< runs of this block of threads that are not yet found
-    int found_ = -1, current_ = -1;   ///< items
-    int taken_ = 0, run_ = -1;        ///< runs of the item that was found last, and the one that is copied
-    int slices_ = 0, copied_ = 0;     ///< of the run that is copied
-    int at_ = 0, to_ = 0, ahead_ = 0; ///< places: the next to read, the next to fill, how many are full or on their way
+    int next_run_, end_;            ///< runs of this block of threads that are not yet found
+    int found_ = -1, current_ = -1; ///< items
+    int taken_ = 0, run_ = -1;      ///< runs of the item that was found last, and the one that is copied
+    int slices_ = 0, copied_ = 0;   ///< of the run that is copied
+    int at_ = 0, ahead_ = 0;        ///< places: the next to read, how many are full or on their way
     std::uint32_t parity_ = 0;
 };
 

@@ -172,8 +172,14 @@ struct prefix_scan
     T *running, *prefix;
     std::int64_t numbers; ///< of one head
     detail::sequence_table sequences;
+    detail::item_table items; ///< blocks that enter
 
     KOKKOS_FUNCTION std::int64_t strips() const { return ceil_divide(state.key_heads * numbers, state_strip); }
+    /// A step in which no block enters has nothing to add up: most steps of decoded tokens are so.
+    KOKKOS_FUNCTION std::int64_t items_there() const
+    {
+        return state.of_slots && items.count() == 0 ? 0 : sequences.count * strips();
+    }
 
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
@@ -236,8 +242,8 @@ void enter_blocks(Exec const& exec, block_state_kernel<Exec, FeatureMap, Element
     kernel.scratch_bytes = kernel.carve(nullptr).bytes;
     launch("spla::append::block_states", exec, most * state.key_heads, kernel.scratch_bytes, kernel, most_teams);
     auto const scan = [&](char const* label, T* running, T* prefix, std::int64_t numbers) {
-        prefix_scan<Exec, T> const sums{state, running, prefix, numbers, kernel.sequences};
-        launch(label, exec, std::max<std::int64_t>(kernel.sequences.count, 1) * sums.strips(), 0, sums);
+        prefix_scan<Exec, T> const sums{state, running, prefix, numbers, kernel.sequences, kernel.items};
+        launch(label, exec, std::max<std::int64_t>(kernel.sequences.count, 1) * sums.strips(), 0, sums, few_teams);
     };
     scan("spla::append::prefix_states", state.running, state.prefix, state.features * state.leading);
     if (state.normalised)

@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: The spla authors
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""A file of results that run_gpu_decode made as a picture beside it: time of a step by context, for every batch, with the dense
+peers."""
+import json
+import pathlib
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+NAMES = {"decode.whole": "spla, whole step", "decode.whole.worst": "spla, step that closes a block",
+         "decode.both": "spla, both branches on given lists"}
+
+
+def size(tokens):
+    return f"{tokens // 1024}K"
+
+
+def curves_of(lines, batch):
+    curves = {}
+    for x in lines:
+        name = x["peer"] if x["what"] == "peer.decode.dense" else NAMES.get(x["what"])
+        if name and "ms" in x and x["shape"]["batch"] == batch:
+            curves.setdefault(name, []).append((x["shape"]["tokens"], 1e3 * x["ms"]))
+    return curves
+
+
+def main():
+    path = pathlib.Path(sys.argv[1])
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    batches = sorted({x["shape"]["batch"] for x in lines if x["what"] == "decode.whole"})
+    figure, all_axes = plt.subplots(1, len(batches), figsize=(5.5 * len(batches), 4.8), squeeze=False)
+    for axes, batch in zip(all_axes[0], batches):
+        curves = curves_of(lines, batch)
+        for name, points in curves.items():
+            axes.plot(*zip(*sorted(points)), marker="o", label=name, linestyle="-" if name.startswith("spla") else "--")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        ticks = sorted({tokens for points in curves.values() for tokens, _ in points})
+        axes.set_xticks(ticks, [size(t) for t in ticks])
+        axes.set_xlabel("tokens of context")
+        axes.set_ylabel("us a step")
+        axes.grid(True, which="both", alpha=0.3)
+        axes.legend(fontsize=8)
+        axes.set_title(f"batch {batch}", fontsize=10)
+    shape = lines[0]["shape"]
+    figure.suptitle(f"{lines[0]['device']}, one new token of each sequence, bf16, {shape['q_heads']} query and {shape['kv_heads']} key "
+                    f"heads, D {shape['d']}", fontsize=11)
+    figure.tight_layout()
+    figure.savefig(path.with_suffix(".png"), dpi=110)
+
+
+main()
