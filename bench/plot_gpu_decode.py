@@ -41,6 +41,8 @@ def main():
         axes.set_yscale("log")
         ticks = sorted({tokens for points in curves.values() for tokens, _ in points})
         axes.set_xticks(ticks, [size(t) for t in ticks])
+        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("tokens of context")
         axes.set_ylabel("us a step")
         axes.grid(True, which="both", alpha=0.3)

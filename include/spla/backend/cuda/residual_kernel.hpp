@@ -55,7 +55,7 @@ struct residual_loader
             walk.open(a.unions, number);
             fetch_queries(a.query, t, a.shape.tiles.group, a.shape.width);
             __syncwarp();
-            if (tiles > 0) sync_threads(5 + warp, 64);
+            take_turn(warp, tiles);
             int n = tiles > 0 ? m.steps : 0; // so far
             auto const find = [&](int b) {
                 return block_place::find(a.features_map, a.value_map, t.sequence, b * block_tokens);
@@ -77,12 +77,11 @@ struct residual_loader
                 load_values(n, place, t.head);
             }
             if (leader) m.steps = n;
-            __syncwarp();
-            arrive_threads(6 - warp, 64);
+            m.turn[1 - warp].arrive();
             ++tiles;
         }
         if (tiles % 2 != warp) return;
-        if (tiles > 0) sync_threads(5 + warp, 64); // the turn that no tile is left for
+        take_turn(warp, tiles); // that no tile is left for
         if (!leader) return;
         int const place = tiles % memory::tiles;
         m.tile_free[place].wait(free_parity(tiles, memory::tiles));
@@ -91,6 +90,11 @@ struct residual_loader
     }
 
 private:
+    /// The first tile is nobody's to wait for.
+    __device__ void take_turn(int warp, int tiles)
+    {
+        if (tiles > 0) m.turn[warp].wait(phase_parity((tiles - 1) / 2, 1));
+    }
     __device__ void announce(tile_place const& t, int tiles, union_note const& note, int added, bool visits)
     {
         int const place = tiles % memory::tiles;
@@ -162,7 +166,7 @@ __device__ void sum_tiles(residual_arguments const& a, Memory& m)
         m.tile_full[place].wait(phase_parity(tiles, Memory::tiles));
         if (!m.tile[place].place.exists) return;
         rows.sum(m.tile[place]);
-        let_go(m.tile_free[place]);
+        m.tile_free[place].arrive();
     }
 }
 
@@ -176,10 +180,12 @@ __global__ __launch_bounds__(384, 1) void residual_kernel(__grid_constant__ resi
     memory& m = *reinterpret_cast<memory*>(raw + (1024 - shared_address(raw) % 1024) % 1024);
     if (threadIdx.x == 0)
     {
-        constexpr int readers = meeting_warps + 2; // of a tile: those that multiply, and those that read the state
-        for (int i = 0; i < memory::tiles; ++i) m.tile_full[i].init(1), m.tile_free[i].init(readers);
+        // What ordinary writes fill changes hands by barriers that every thread arrives at: what racecheck can follow.
+        constexpr int readers = 32 * (meeting_warps + 2); // of a tile: who multiplies, and who reads the state
+        for (int i = 0; i < memory::tiles; ++i)
+            m.tile_full[i].init(1), m.tile_free[i].init(readers), m.turn[i].init(32);
         for (int i = 0; i < memory::feature_stages; ++i)
-            m.features_full[i].init(1), m.features_free[i].init(meeting_warps);
+            m.features_full[i].init(1), m.features_free[i].init(32 * meeting_warps);
         for (int i = 0; i < memory::value_stages; ++i) m.value_full[i].init(1), m.value_free[i].init(meeting_warps);
         m.state_full.init(1), m.state_free.init(meeting_warps), m.raw_state_full.init(1);
         fence_barrier_init();

@@ -162,7 +162,7 @@ private:
     }
     __device__ void pass_over()
     {
-        let_go(m_.features_free[step_ % memory::feature_stages]);
+        m_.features_free[step_ % memory::feature_stages].arrive();
         wait_for_values(step_); // or a later wait could take this use of the place for the next
         let_go_values(step_);
         passing_ = false;
@@ -195,7 +195,7 @@ private:
         close_products();
         wait_products<1>();
         pin(products);
-        let_go(m_.features_free[step_ % memory::feature_stages]);
+        m_.features_free[step_ % memory::feature_stages].arrive();
         if (step_ - 2 >= first) let_go_values(step_ - 2); // summed before these products were made
         weigh(products);
         pack_products(products, next);
@@ -241,7 +241,7 @@ private:
         close_products();
         wait_products<0>();
         pin(products);
-        let_go(m_.features_free[step_ % memory::feature_stages]);
+        m_.features_free[step_ % memory::feature_stages].arrive();
         weigh(products);
     }
     __device__ void start_products(float (&products)[feature_product::registers])

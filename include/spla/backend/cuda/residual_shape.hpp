@@ -98,6 +98,7 @@ struct residual_memory
     residual_tile tile[tiles];
     int steps; ///< loaded for all tiles before the next
     barrier tile_full[tiles], tile_free[tiles];
+    barrier turn[2]; ///< of the two warps that load
     barrier features_full[feature_stages], features_free[feature_stages];
     barrier value_full[value_stages], value_free[value_stages];
     barrier state_full, state_free, raw_state_full;

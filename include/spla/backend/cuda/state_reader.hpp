@@ -27,8 +27,7 @@ struct state_reader
             residual_tile const& t = m.tile[tiles % memory::tiles];
             if (!t.place.exists) return;
             if (t.reads_state) read(t, chunks);
-            __syncwarp();
-            if (thread % 32 == 0) m.tile_free[tiles % memory::tiles].arrive();
+            m.tile_free[tiles % memory::tiles].arrive();
         }
     }
 
