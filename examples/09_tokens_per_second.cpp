@@ -58,6 +58,7 @@ class decoder
 public:
     decoder(int sequences, bool dense) : batch_(sequences), dense_(dense)
     {
+        limits_.element = spla::kind_of<element>();
         limits_.batch = sequences, limits_.queries = sequences, limits_.keys = room;
         limits_.query_heads = query_heads, limits_.key_heads = key_heads, limits_.head_dim = limits_.value_dim = width;
         if (dense) options_.combine = spla::combination_kind::sparse_only, options_.top_k = room / options_.block;

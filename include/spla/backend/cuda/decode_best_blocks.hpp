@@ -38,7 +38,7 @@ public:
             }
             for (int l = 0; selects && l < note.lists; ++l) select(note, l);
             meet();
-            if (threadIdx.x == 0) m_.fixed.free[stage].arrive();
+            m_.fixed.free[stage].arrive();
         }
     }
 

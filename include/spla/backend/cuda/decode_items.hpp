@@ -50,8 +50,7 @@ private:
     __device__ static void let(barrier& go)
     {
         __syncwarp();
-        if (threadIdx.x % 32 == 0) go.arrive();
-        __syncwarp();
+        go.arrive();
     }
 
     /// Sequence of a panel of one key head.

@@ -88,7 +88,7 @@ public:
                 for (; n < last; n += decode_scorers) score(note, n, stage);
                 turn = n - last;
             }
-            let_go(m_.fixed.scored[stage]);
+            m_.fixed.scored[stage].arrive();
         }
     }
 

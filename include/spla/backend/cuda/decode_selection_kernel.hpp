@@ -19,10 +19,11 @@ __global__ __launch_bounds__(decode_threads,
     decode_selection_places const m(raw, a.sizes);
     if (threadIdx.x == 0)
     {
+        // Every thread arrives: what racecheck can follow.
         for (int i = 0; i < decode_stages; ++i)
         {
-            m.fixed.found[i].init(1), m.fixed.loaded[i].init(1), m.fixed.free[i].init(1);
-            m.fixed.scored[i].init(decode_scorers);
+            m.fixed.found[i].init(32), m.fixed.loaded[i].init(32), m.fixed.free[i].init(decode_selector_threads);
+            m.fixed.scored[i].init(32 * decode_scorers);
         }
         fence_barrier_init();
     }

@@ -81,6 +81,7 @@ struct decode_sums
             if (lane < 4 && is_exact()) m.largest[warp][head] = largest[e], m.weights[warp][head] = all;
         }
         if (lane == 0) m.branches[warp] = branches;
+        __syncwarp(); // all have read what is written over
 #pragma unroll
         for (int r = 0; r < tiles; ++r)
 #pragma unroll

@@ -88,9 +88,11 @@ struct schedule_kernel
     {
         return decoded_runs.count > 0 && attention.decodes(s);
     }
+    /// Tokens of blocks that may be in the state, none of which the sequence is too short for: it may end in a sink.
     KOKKOS_FUNCTION std::int64_t context_of(detail::sequence const& s) const
     {
-        return may_be_tuned(s) ? end_after(attention.bounds, s) * attention.bounds.block : 0;
+        window const& bounds = attention.bounds;
+        return may_be_tuned(s) ? Kokkos::min(end_after(bounds, s), s.keys / bounds.block) * bounds.block : 0;
     }
     KOKKOS_FUNCTION static std::int64_t tiles_of(detail::sequence const& s, int tokens)
     {
