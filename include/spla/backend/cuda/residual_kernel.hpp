@@ -56,7 +56,7 @@ struct residual_loader
             fetch_queries(a.query, t, a.shape.tiles.group, a.shape.width);
             __syncwarp();
             take_turn(warp, tiles);
-            int n = tiles > 0 ? m.steps : 0; // so far
+            int n = leader && tiles > 0 ? m.steps : 0; // so far
             auto const find = [&](int b) {
                 return block_place::find(a.features_map, a.value_map, t.sequence, b * block_tokens);
             };
