@@ -98,7 +98,7 @@ private:
                 d[1], {rows[0][4 * i + 2], rows[1][4 * i + 2], rows[0][4 * i + 3], rows[1][4 * i + 3]}, odd);
         }
     }
-    /// And, where they are subtracted, the edges of this lane's keys.
+    /// Logits of a slice; and, where its keys are subtracted, the edges of this lane's.
     __device__ void make_logits(bool subtracts, float (&logits)[4], std::uint32_t (&edges)[2]) const
     {
         constexpr int steps = Width / 16;
