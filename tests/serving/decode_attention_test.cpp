@@ -146,6 +146,22 @@ TEMPLATE_LIST_TEST_CASE("a decoded sequence's rows are the same alone, in any la
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("a thousand steps of decoded tokens give the same bits",
+                        "[.full][serving][decode_attention][invariants]", host_and_device)
+{
+    constexpr bool on_host = Kokkos::SpaceAccessibility<Kokkos::HostSpace, typename TestType::memory_space>::accessible;
+    auto const d = problems<TestType>(8, 2, 128, 128, false);
+    ragged_batch<TestType, spla::bfloat16> batch(d, block_options(), cache_layout::pages, room_for<TestType>(d));
+    auto const first = batch.run();
+    int changed = 0;
+    for (int i = 0; i < (on_host ? 3 : 1000); ++i)
+    {
+        auto const again = batch.run();
+        for (std::size_t b = 0; b < d.size(); ++b) changed += same_results<TestType>(first[b], again[b]) ? 0 : 1;
+    }
+    CHECK(changed == 0);
+}
+
 #if defined(SPLA_TEST_HAS_DEVICE)
 TEST_CASE("rows of many decoded sequences are those of each alone", "[serving][decode_attention][invariants]")
 {
