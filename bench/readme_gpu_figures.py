@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """README's GPU figures, between its two comments, out of one file of results that run_gpu made; --check only says whether they
 are. What the file does not have is left out."""
-import argparse
 import json
 import pathlib
 
+import readme_section
 from readme_figures import size, table, time_of
 
 bench = pathlib.Path(__file__).parent
@@ -125,21 +125,4 @@ def figures(path):
             + of_given(record) + of_stages(record) + of_groups(record) + of_short(record) + of_errors(record) + "\n")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=pathlib.Path, nargs="?", help="default: the file that README names")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where README differs")
-    given = parser.parse_args()
-    readme = bench.parent / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    before, rest = old.split(BEGIN)
-    held, after = rest.split(END)
-    path = given.results.resolve() if given.results else bench.parent / held.split("[measurements](")[1].split(")")[0]
-    new = before + BEGIN + figures(path) + END + after
-    if not given.check:
-        readme.write_text(new, encoding="utf-8")
-    elif new != old:
-        raise SystemExit(f"README.md has other figures than {path.name}: bench/readme_gpu_figures.py writes them")
-
-
-main()
+readme_section.keep(__doc__, BEGIN, END, figures)
