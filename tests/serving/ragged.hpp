@@ -56,6 +56,8 @@ public:
     std::vector<made_results> run();
     /// The same with a caller's lists, [tile] of each problem as results hold them.
     std::vector<made_results> run_with(std::vector<int_lists<space>> const& given);
+    /// The queries of all one after another, each in a step of its own.
+    std::vector<made_results> run_by_tokens();
 
 private:
     using tokens_view = Kokkos::View<Element***, Kokkos::LayoutRight, space>;
@@ -249,7 +251,8 @@ void ragged_batch<Exec, Element>::step(std::vector<int> const& begin, std::vecto
     int row = 0;
     for (int b = 0; b < n; ++b)
     {
-        shape const& s = d_[b].size;
+        shape s = d_[b].size;
+        s.queries = end[b] - begin[b], s.keys = end[b];
         std::int64_t const tiles = spla::tile_count(s.queries, s.keys, tile);
         made_results r(s, tiles, static_cast<int>(chosen.indices.extent(3)));
         auto const take = [&](auto const& packed, auto const& to) {
@@ -288,6 +291,50 @@ template <class Exec, class Element>
 auto ragged_batch<Exec, Element>::run() -> std::vector<made_results>
 {
     return run_with({});
+}
+
+template <class Exec, class Element>
+auto ragged_batch<Exec, Element>::run_by_tokens() -> std::vector<made_results>
+{
+    std::vector<int> none, before;
+    std::vector<made_results> all;
+    int steps = 0;
+    for (auto const& d : d_)
+    {
+        none.push_back(0), before.push_back(d.size.keys - d.size.queries);
+        steps = std::max(steps, d.size.queries);
+        all.emplace_back(d.size, o_);
+    }
+    step(none, before, nullptr, nullptr);
+    for (int t = 0; t < steps; ++t)
+    {
+        std::vector<int> begin, end;
+        for (int b = 0; b < count(); ++b)
+        {
+            begin.push_back(std::min(before[b] + t, d_[b].size.keys));
+            end.push_back(std::min(before[b] + t + 1, d_[b].size.keys));
+        }
+        std::vector<made_results> made;
+        step(begin, end, &made, nullptr);
+        for (int b = 0; b < count(); ++b)
+        {
+            if (begin[b] == end[b]) continue;
+            auto const place = [&](auto const& row, auto const& rows) {
+                std::copy_n(row.data(), row.size(), rows.data() + t * row.size());
+            };
+            auto const place_row = [&](auto const& from, auto const& to) {
+                auto const rows = on_host(to);
+                place(on_host(from), rows);
+                from_host(rows, to);
+            };
+            place_row(made[b].output, all[b].output), place_row(made[b].sparse, all[b].sparse);
+            place_row(made[b].residual, all[b].residual), place_row(made[b].lse, all[b].lse);
+            auto const from = on_host(made[b].lists), to = on_host(all[b].lists);
+            place(from.indices, to.indices), place(from.lengths, to.lengths);
+            from_host(to, all[b].lists);
+        }
+    }
+    return all;
 }
 
 } // namespace spla_test
