@@ -10,16 +10,17 @@
 namespace spla::backend
 {
 
-/// Where the step's work lies: the first launch of every step.
+/// Where the step's work lies: the first launch of every step. held: of the pool's slots, which are then what the step
+/// makes of them; null of a step that may still be refused.
 template <class Exec, class Options, class Element>
 void make_schedule(Exec const& exec, batch_plan<Element, Options> const& how, batch_call<Element> const& call,
                    portable::attention_shape const& attention, portable::selection_shape const& selection,
                    portable::tuned_work const& tuned, portable::decoded_work const& decoded,
-                   portable::cleared_counters const& decoded_runs)
+                   portable::cleared_counters const& decoded_runs, std::int32_t* held)
 {
     portable::launch("spla::schedule", exec, 1, 0,
                      portable::schedule_kernel<Exec>{call.made, attention, selection, how.lists_per_item, tuned,
-                                                     decoded, decoded_runs, call.held});
+                                                     decoded, decoded_runs, held});
 }
 
 template <class Options, class Element>
@@ -60,7 +61,7 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
     if (!selects) tuned.lists_per_item = 0;
     decoded_selection<Exec, Element, Options> const decoded(exec, how, call, selection);
     decoded_attention<Exec, Element, Options> const decoded_rows(exec, how, call, attention);
-    make_schedule(exec, how, call, attention, selection, tuned, decoded.work(), decoded_rows.counters());
+    make_schedule(exec, how, call, attention, selection, tuned, decoded.work(), decoded_rows.counters(), call.held);
     bool const all_decoded = l.queries <= how.decode_queries;
     auto const part = [&](bool of_tuned) {
         return tunes ? sequences.only(call.made.first(schedule::tuned), of_tuned) : sequences;
@@ -225,7 +226,7 @@ void validate_batch(char const* name, Exec const& exec, batch_plan<Element, Opti
     if (call.given && !c.found())
     {
         make_schedule(exec, how, call, batch_attention_shape(how, call, call.sequences),
-                      detail::selection_shape_of(how.limits, o, call.sequences), {}, {}, {});
+                      detail::selection_shape_of(how.limits, o, call.sequences), {}, {}, {}, nullptr);
         portable::require_valid_lists(c, exec, call.given, window_of(o), how.limits.key_heads, call.sequences,
                                       call.made.table(portable::schedule::lists), how.most_lists);
     }

@@ -63,7 +63,7 @@ struct schedule
     }
 };
 
-/// One work item makes them all, and says of each slot how far its sequence is.
+/// One work item makes them all, and says of each slot how far its sequence is with the step.
 template <class Exec>
 struct schedule_kernel
 {
@@ -74,7 +74,7 @@ struct schedule_kernel
     tuned_work tuned;
     decoded_work decoded_selection;
     cleared_counters decoded_runs; ///< of attention of decoded tokens; there are none where it is the portable one's
-    std::int32_t* held;            ///< [slot, 2] tokens of a slot's sequence now, and most so far
+    std::int32_t* held; ///< [slot, 2] tokens of a slot's sequence now, and most so far; null: they stay as they are
 
     KOKKOS_FUNCTION bool may_be_tuned(detail::sequence const& s) const
     {
@@ -159,7 +159,7 @@ struct schedule_kernel
                 return count(s, which, may_be_tuned(s) && reached[b + 1] <= room);
             });
         });
-        Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n), [&](int b) { hold(sequences[b]); });
+        if (held) Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n), [&](int b) { hold(sequences[b]); });
     }
 
 private:
