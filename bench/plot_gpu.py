@@ -11,12 +11,10 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from plot_curves import by_tokens, size
+
 SHARINGS = ["per_token", "first_query32", "tile_sum128"]
 STAGES = ["statistics", "select", "exact", "residual"]
-
-
-def size(tokens):
-    return f"{tokens // 1024}K" if tokens >= 1024 else str(tokens)
 
 
 class Record:
@@ -43,17 +41,7 @@ def whole(axes, record):
         else:
             continue
         curves.setdefault(name, []).append((x["shape"]["tokens"], x["ms"]))
-    for name, points in curves.items():
-        axes.plot(*zip(*sorted(points)), marker="o", label=name, linestyle="-" if name.startswith("spla") else "--")
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    ticks = sorted({tokens for points in curves.values() for tokens, _ in points})
-    axes.set_xticks(ticks, [size(t) for t in ticks])
-    axes.set_xlabel("tokens")
-    axes.set_ylabel("ms")
-    axes.grid(True, which="both", alpha=0.3)
-    axes.legend(fontsize=8)
-    axes.set_title("whole prefill", fontsize=10)
+    by_tokens(axes, curves, "tokens", "ms", "whole prefill")
 
 
 def stages(axes, record):

@@ -11,12 +11,10 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from plot_curves import by_tokens
+
 NAMES = {"decode.whole": "spla, whole step", "decode.whole.worst": "spla, step that closes a block",
          "decode.both": "spla, both branches on given lists"}
-
-
-def size(tokens):
-    return f"{tokens // 1024}K"
 
 
 def curves_of(lines, batch):
@@ -34,20 +32,9 @@ def main():
     batches = sorted({x["shape"]["batch"] for x in lines if x["what"] == "decode.whole"})
     figure, all_axes = plt.subplots(1, len(batches), figsize=(5.5 * len(batches), 4.8), squeeze=False)
     for axes, batch in zip(all_axes[0], batches):
-        curves = curves_of(lines, batch)
-        for name, points in curves.items():
-            axes.plot(*zip(*sorted(points)), marker="o", label=name, linestyle="-" if name.startswith("spla") else "--")
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        ticks = sorted({tokens for points in curves.values() for tokens, _ in points})
-        axes.set_xticks(ticks, [size(t) for t in ticks])
+        by_tokens(axes, curves_of(lines, batch), "tokens of context", "us a step", f"batch {batch}")
         for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             formatter(lambda value, _: f"{value:g}")
-        axes.set_xlabel("tokens of context")
-        axes.set_ylabel("us a step")
-        axes.grid(True, which="both", alpha=0.3)
-        axes.legend(fontsize=8)
-        axes.set_title(f"batch {batch}", fontsize=10)
     shape = lines[0]["shape"]
     figure.suptitle(f"{lines[0]['device']}, one new token of each sequence, bf16, {shape['q_heads']} query and {shape['kv_heads']} key "
                     f"heads, D {shape['d']}", fontsize=11)

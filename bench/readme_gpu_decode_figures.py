@@ -35,13 +35,13 @@ def figures(path):
     once = min((tokens for tokens, _ in sizes), key=lambda tokens: abs(tokens - 32768))  # a list is as long in any context
     given = [[str(batch), us(x), f"{1e3 * x['floor_ms']:.0f} us", against_peer(x), ratio(x)] for (what, tokens, batch), x in own.items()
              if what == "decode.exact" and tokens == once and "peer" in x]
-    dense = next((x["peer"] for x in own.values() if x["what"] == "decode.whole" and "peer" in x), "-")
+    dense = " or ".join(dict.fromkeys(x["peer"] for x in own.values() if x["what"] == "decode.whole" and "peer" in x)) or "-"
     lists = next((x["peer"] for x in own.values() if x["what"] == "decode.exact" and "peer" in x), "-")
     return (f"{first['device']}, driver {first['driver']}, CUDA {first['cuda']}, {first['date']}; one new token of each sequence, bf16, "
             f"{shape['q_heads']} query and {shape['kv_heads']} key\nheads, D {shape['d']}, 64 exact blocks, replayed from a graph, caches "
             f"emptied before each step ([measurements]({name}),\nmade by `bench/run_gpu_decode`). A step writes its keys, keeps statistics "
             f"and state, selects, and attends; floor: the bytes it has\nto read, at 4.52 TB/s; dense: the fastest of the dense kernels in "
-            f"the same run ({dense}):\n\n"
+            f"the same run\n({dense}):\n\n"
             + table(["context", "batch", "step", "that closes a block", "floor", "dense", "ratio"], steps)
             + f"\n![Time of a step by context]({name.with_suffix('.png')})\n"
             + (f"\nThe exact branch on lists that are given, with the launches of its step, beside {lists}\n(lists cut into the number of runs "

@@ -5,54 +5,32 @@
 // branches on given lists, the exact branch on them. The step is held against prefill's output of the same token
 // first. `worst`: the step whose token completes a block.
 #include "decode_case.hpp"
+#include "settings.hpp"
 #include "timing.hpp"
 
 #include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
-#include <sstream>
 
 namespace spla_bench
 {
 
-struct decode_settings
+struct decode_settings : shared_settings
 {
-    std::vector<std::int64_t> tokens{32768, 131072}, batches{1, 16, 64};
-    std::int64_t query_heads = 32, key_heads = 8, dim = 128;
-    std::string json;
+    std::vector<std::int64_t> batches{1, 16, 64};
 };
-
-inline std::vector<std::int64_t> numbers_in(std::string const& text)
-{
-    std::vector<std::int64_t> made;
-    std::istringstream list(text);
-    for (std::string part; std::getline(list, part, ',');) made.push_back(std::stoll(part));
-    return made;
-}
 
 inline decode_settings parse_decode(int count, char** arguments)
 {
     decode_settings s;
-    for (int i = 1; i < count; ++i)
-    {
-        std::string const a = arguments[i], value = a.substr(a.find('=') + 1);
-        if (a.rfind("--tokens=", 0) == 0)
-            s.tokens = numbers_in(value);
-        else if (a.rfind("--batches=", 0) == 0)
-            s.batches = numbers_in(value);
-        else if (a.rfind("--heads=", 0) == 0)
-            s.query_heads = std::stoll(value), s.key_heads = std::stoll(value.substr(value.find('/') + 1));
-        else if (a.rfind("--dim=", 0) == 0)
-            s.dim = std::stoll(value);
-        else if (a.rfind("--json=", 0) == 0)
-            s.json = value;
-        else
-        {
-            std::fprintf(stderr, "bench_gpu_decode: what is %s?\n", a.c_str());
-            std::exit(2);
-        }
-    }
+    s.tokens = {32768, 131072};
+    read_arguments("bench_gpu_decode", count, arguments, [&](std::string const& name, std::string const& value) {
+        if (s.take(name, value)) return true;
+        if (name != "--batches") return false;
+        s.batches = numbers_in(value);
+        return true;
+    });
     return s;
 }
 
@@ -150,11 +128,9 @@ int main(int count, char** arguments)
 {
     using namespace spla_bench;
     auto const s = parse_decode(count, arguments);
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return 77; // what ctest takes for "skipped"
+    if (!has_device()) return 77; // what ctest takes for "skipped"
     Kokkos::ScopeGuard const kokkos;
-    cudaDeviceProp properties{};
-    cudaGetDeviceProperties(&properties, exec_space().cuda_device());
+    std::string const device = device_name();
     std::ofstream file;
     if (!s.json.empty()) file.open(s.json);
     std::printf("%-8s %5s  %-16s %9s %9s %9s %9s %7s\n", "tokens", "batch", "what", "us", "min", "max", "floor",
@@ -162,5 +138,5 @@ int main(int count, char** arguments)
     for (auto const tokens : s.tokens)
         for (auto const batch : s.batches)
             for (bool const closes : {false, true})
-                if (!measure(s, tokens, batch, closes, file, properties.name)) return 1;
+                if (!measure(s, tokens, batch, closes, file, device)) return 1;
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "inputs.hpp"
+#include "step_numbers.hpp"
 
 #include <algorithm>
 #include <stdexcept>
@@ -61,7 +62,6 @@ class decode_case
     using space = exec_space::memory_space;
     using rows = Kokkos::View<element***, Kokkos::LayoutRight, space>;
     using part_of_rows = Kokkos::View<element***, Kokkos::LayoutRight, space, Kokkos::MemoryTraits<Kokkos::Unmanaged>>;
-    using numbers = Kokkos::View<std::int32_t*, space>;
     using int_lists = spla::block_list<view4<std::int32_t>, Kokkos::View<std::int32_t***, Kokkos::LayoutRight, space>>;
     using cache = spla::slot_cache<view4<element>, view4<element>>;
     using step_plan = spla::batch_plan<element, spla::options<>>;
@@ -152,14 +152,6 @@ private:
         static_cast<spla::problem&>(limits) = sizes;
         limits.batch = sequences, limits.queries = queries;
         return limits;
-    }
-    static numbers numbers_of(std::vector<std::int64_t> const& values)
-    {
-        numbers const made("numbers", values.size());
-        auto const host = Kokkos::create_mirror_view(made);
-        std::copy(values.begin(), values.end(), host.data());
-        Kokkos::deep_copy(made, host);
-        return made;
     }
     static void copy_row(view4<element> const& to, int b, view4<element> const& from)
     {

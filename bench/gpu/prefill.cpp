@@ -11,12 +11,9 @@ int main(int count, char** arguments)
 {
     using namespace spla_bench;
     settings const s = parse(count, arguments);
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return 77; // what ctest takes for "skipped"
+    if (!has_device()) return 77; // what ctest takes for "skipped"
     Kokkos::ScopeGuard const kokkos;
-    cudaDeviceProp properties{};
-    cudaGetDeviceProperties(&properties, exec_space().cuda_device());
-    record r(s, properties.name);
+    record r(s, device_name());
     timer const time{exec_space()};
     session const all{s, r, time};
     bool (*const run[])(session const&) = {study_sharings, study_given, study_random, study_groups,

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "prefill_case.hpp"
+#include "step_numbers.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -16,7 +17,6 @@ class step_case
     using space = exec_space::memory_space;
     using pages = view4<element>;
     using rows = Kokkos::View<element***, Kokkos::LayoutRight, space, Kokkos::MemoryTraits<Kokkos::Unmanaged>>;
-    using numbers = Kokkos::View<std::int32_t*, space>;
     using table = Kokkos::View<std::int32_t**, Kokkos::LayoutRight, space>;
 
 public:
@@ -43,7 +43,7 @@ public:
         for (std::int64_t begin = 0; begin < p.keys; begin += chunk)
         {
             std::int64_t const end = std::min(begin + chunk, p.keys);
-            steps_.push_back({begin, end, of({0, end - begin}), of({end}), of({0})});
+            steps_.push_back({begin, end, numbers_of({0, end - begin}), numbers_of({end}), numbers_of({0})});
         }
         spla::warm_up(exec_, plan_);
     }
@@ -67,16 +67,8 @@ private:
     struct step
     {
         std::int64_t begin, end;
-        numbers offsets, lengths, slots;
+        step_numbers offsets, lengths, slots;
     };
-    static numbers of(std::vector<std::int64_t> const& values)
-    {
-        numbers const made("numbers", values.size());
-        auto const host = Kokkos::create_mirror_view(made);
-        std::copy(values.begin(), values.end(), host.data());
-        Kokkos::deep_copy(made, host);
-        return made;
-    }
     /// Pages from the last to the first.
     pages paged(pages const& all) const
     {

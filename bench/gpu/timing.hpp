@@ -4,11 +4,25 @@
 #include <Kokkos_Core.hpp>
 
 #include <algorithm>
+#include <string>
 #include <vector>
 
 /// Times of work on a device, by its own events, with everything driven out of its caches before each repetition.
 namespace spla_bench
 {
+
+inline bool has_device()
+{
+    int devices = 0;
+    return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
+}
+/// Of the one that is timed, once Kokkos is initialised.
+inline std::string device_name()
+{
+    cudaDeviceProp properties{};
+    cudaGetDeviceProperties(&properties, Kokkos::Cuda().cuda_device());
+    return properties.name;
+}
 
 struct milliseconds
 {
