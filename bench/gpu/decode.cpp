@@ -3,7 +3,8 @@
 // Decode steps on a GPU: bench_gpu_decode [--tokens=32768,131072] [--batches=1,16,64] [--heads=32/8] [--dim=128]
 // [--json=FILE]. One new token of each sequence, replayed from a graph with caches driven out: the whole step, both
 // branches on given lists, the exact branch on them. The step is held against prefill's output of the same token
-// first. `worst`: the step whose token completes a block.
+// first. `closes`, `enters`: the step whose token completes a block, and that of the next token, with which a block leaves
+// the window; of all sequences at once.
 #include "decode_case.hpp"
 #include "settings.hpp"
 #include "timing.hpp"
@@ -68,19 +69,28 @@ struct step_bytes
     }
 };
 
-inline bool measure(decode_settings const& s, std::int64_t tokens, std::int64_t batch, bool closes, std::ofstream& file,
-                    std::string const& device)
+/// Where in its block the token of a step lies.
+enum class step_kind
 {
+    usual,
+    closes,
+    enters
+};
+
+inline bool measure(decode_settings const& s, std::int64_t tokens, std::int64_t batch, step_kind kind,
+                    std::ofstream& file, std::string const& device)
+{
+    bool const usual = kind == step_kind::usual;
     spla::problem p;
     p.element = spla::element_kind::bfloat16;
-    p.queries = p.keys = closes ? tokens : tokens - 31;
+    p.queries = p.keys = tokens - (usual ? 31 : kind == step_kind::enters ? 63 : 0);
     p.query_heads = s.query_heads, p.key_heads = s.key_heads, p.head_dim = p.value_dim = s.dim;
     double const cache = 2.0 * static_cast<double>(batch * tokens * s.key_heads * s.dim) * sizeof(spla::bfloat16);
     std::size_t free_bytes = 0, all_bytes = 0;
     cudaMemGetInfo(&free_bytes, &all_bytes);
     if (cache > 0.7 * static_cast<double>(free_bytes))
     {
-        if (!closes)
+        if (usual)
             std::printf("%-8ld %5ld  not measured: its cache alone takes %.0f of %.0f GB\n", static_cast<long>(tokens),
                         static_cast<long>(batch), cache / 1e9, static_cast<double>(all_bytes) / 1e9);
         return true;
@@ -88,7 +98,7 @@ inline bool measure(decode_settings const& s, std::int64_t tokens, std::int64_t 
     captured_stream const stream;
     spla::options<> const o;
     decode_case const c(stream, make_inputs(p), o, static_cast<int>(batch));
-    if (!closes) std::cout << c.plan() << '\n';
+    if (usual) std::cout << c.plan() << '\n';
     double const far = difference_from_prefill(c);
     if (!(far <= 0x1p-6))
     {
@@ -115,8 +125,8 @@ inline bool measure(decode_settings const& s, std::int64_t tokens, std::int64_t 
                  << ", \"gbs\": " << least_bytes / t.median / 1e6 << ", \"floor_ms\": " << floor / 1e3
                  << ", \"device\": \"" << device << "\"}" << std::endl;
     };
-    add(closes ? "whole.worst" : "whole", bytes.whole, [&] { c.whole(); });
-    if (closes) return true;
+    add(usual ? "whole" : kind == step_kind::closes ? "whole.closes" : "whole.enters", bytes.whole, [&] { c.whole(); });
+    if (!usual) return true;
     add("both", bytes.both, [&] { c.attention(); });
     add("exact", bytes.exact, [&] { c.exact(); });
     return true;
@@ -137,6 +147,6 @@ int main(int count, char** arguments)
                 "TB/s");
     for (auto const tokens : s.tokens)
         for (auto const batch : s.batches)
-            for (bool const closes : {false, true})
-                if (!measure(s, tokens, batch, closes, file, device)) return 1;
+            for (auto const kind : {step_kind::usual, step_kind::closes, step_kind::enters})
+                if (!measure(s, tokens, batch, kind, file, device)) return 1;
 }

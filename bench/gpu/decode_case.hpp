@@ -111,8 +111,8 @@ public:
     /// The token into the cache, statistics, state, selection, both branches.
     void whole() const
     {
-        spla::write_cache(exec_, plan_, all_, new_key_, new_value_, cache_, pool_);
-        step(plan_, pool_, {});
+        spla::run_batch(exec_, plan_, all_, query_, spla::new_tokens{new_key_, new_value_}, cache_, output, pool_,
+                        scratch_);
     }
     /// Both branches on lists that are given; or the exact one alone.
     void attention() const { step(plan_, pool_, given_lists()); }

@@ -76,6 +76,17 @@ struct packed_keys
 template <class Key, class Value, class Offsets>
 packed_keys(Key, Value, Offsets) -> packed_keys<Key, Value, Offsets>;
 
+/// Keys [token, Hk, D] and values [token, Hk, Dv] of a step's new tokens, packed as its queries.
+template <class Key, class Value>
+struct new_tokens
+{
+    static_assert(Key::rank() == 3 && Value::rank() == 3, "spla: new keys and values are packed, [token, head, dim]");
+    Key key;
+    Value value;
+};
+template <class Key, class Value>
+new_tokens(Key, Value) -> new_tokens<Key, Value>;
+
 /// A packed view [token, head, dim] as the fixed batch [1, token, head, dim] that attention_extras takes; the same for
 /// [token, head] and [token, head, entry].
 template <class V>

@@ -25,6 +25,45 @@ std::int64_t require_pairs(char const* call, state_pool<MemorySpace> const&, Fro
     c.throw_if_found();
     return static_cast<std::int64_t>(from.extent(0));
 }
+
+/// What a call that puts new tokens into the cache asks of their types.
+template <class Element, class NewKey, class NewValue, class Cache>
+constexpr void require_writable()
+{
+    using key = typename decltype(Cache::key)::value_type;
+    using value = typename decltype(Cache::value)::value_type;
+    static_assert(!std::is_const_v<key> && !std::is_const_v<value>,
+                  "spla: a cache that new tokens are put into is of views that can be written to");
+    static_assert(std::is_same_v<element_t<typename NewKey::non_const_value_type>, Element> &&
+                      std::is_same_v<element_t<typename NewValue::non_const_value_type>, Element>,
+                  "spla: new keys and values have the plan's element type");
+}
+
+template <class Exec, class Element, class Options>
+void run_call(Exec const& exec, batch_plan<Element, Options> const& how, backend::batch_call<Element> const& call)
+{
+    if (how.options.checked) backend::validate_batch("run_batch", exec, how, call);
+    if (call.sequences.count > 0) backend::run_step(exec, how, call);
+}
+} // namespace detail
+
+namespace detail
+{
+template <class Exec, class Element, class Options, class MemorySpace, class Query, class Cache, class Output,
+          class Workspace>
+std::optional<violation> check_batch(batch_plan<Element, Options> const& how, batch_facts const& facts,
+                                     state_pool<MemorySpace> const& pool,
+                                     attention_extras<typename Query::non_const_value_type> const& extras)
+{
+    static_assert(is_workspace<Workspace>, "spla::run_batch: the workspace is a view of std::byte*");
+    static_assert(Query::rank() == 3 && Output::rank() == 3,
+                  "spla::run_batch: query and output are packed, [token, head, dim]");
+    static_assert(
+        accessible_from<Exec, Query, Output, Workspace> && Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
+        "spla::run_batch: every view, the pool and the workspace must be accessible from the execution space");
+    return check_batch("run_batch", how, facts, facts_of(pool.buffer()), pool.layout(), extras.facts,
+                       runs_on_host<Exec>);
+}
 } // namespace detail
 
 /// The first rule that run_batch() with these arguments violates, or nothing. What lies in the device's arrays is not
@@ -36,15 +75,26 @@ check_batch(Exec const&, batch_plan<Element, Options> const& how, sequence_batch
             Query const& query, Cache const& cache, Output const& output, state_pool<MemorySpace> const& pool,
             Workspace const& scratch, attention_extras<typename Query::non_const_value_type> const& extras = {})
 {
-    static_assert(detail::is_workspace<Workspace>, "spla::run_batch: the workspace is a view of std::byte*");
-    static_assert(Query::rank() == 3 && Output::rank() == 3,
-                  "spla::run_batch: query and output are packed, [token, head, dim]");
-    static_assert(
-        accessible_from<Exec, Query, Output, Workspace> && Kokkos::SpaceAccessibility<Exec, MemorySpace>::accessible,
-        "spla::run_batch: every view, the pool and the workspace must be accessible from the execution space");
     auto const facts = detail::batch_facts_of(batch, query, cache, output, scratch);
-    return detail::check_batch("run_batch", how, facts, detail::facts_of(pool.buffer()), pool.layout(), extras.facts,
-                               detail::runs_on_host<Exec>);
+    return detail::check_batch<Exec, Element, Options, MemorySpace, Query, Cache, Output, Workspace>(how, facts, pool,
+                                                                                                     extras);
+}
+/// The same of a call that puts new tokens into the cache.
+template <class Exec, class Element, class Options, class MemorySpace, class Query, class NewKey, class NewValue,
+          class Cache, class Output, class Workspace>
+std::optional<violation>
+check_batch(Exec const&, batch_plan<Element, Options> const& how, sequence_batch<MemorySpace> const& batch,
+            Query const& query, new_tokens<NewKey, NewValue> const& fresh, Cache const& cache, Output const& output,
+            state_pool<MemorySpace> const& pool, Workspace const& scratch,
+            attention_extras<typename Query::non_const_value_type> const& extras = {})
+{
+    detail::require_writable<Element, NewKey, NewValue, Cache>();
+    static_assert(accessible_from<Exec, NewKey, NewValue>,
+                  "spla::run_batch: new keys and values must be accessible from the execution space");
+    auto facts = detail::batch_facts_of(batch, query, cache, output, scratch);
+    facts.new_key = detail::facts_of(fresh.key), facts.new_value = detail::facts_of(fresh.value);
+    return detail::check_batch<Exec, Element, Options, MemorySpace, Query, Cache, Output, Workspace>(how, facts, pool,
+                                                                                                     extras);
 }
 
 /// One step of an engine: for every sequence of the batch, whatever its length and stage, makes the statistics of the
@@ -74,9 +124,23 @@ void run_batch(Exec const& exec, batch_plan<Element, Options> const& how, sequen
     if (auto const found = check_batch(exec, how, batch, query, cache, output, pool, scratch, extras))
         throw_violation(*found);
     auto const call = backend::make_batch_call(how, batch, query, cache, output, pool, scratch.data(), extras);
-    if (how.options.checked) backend::validate_batch("run_batch", exec, how, call);
-    if (call.sequences.count == 0) return;
-    backend::run_step(exec, how, call);
+    detail::run_call(exec, how, call);
+}
+
+/// The same, and puts the new tokens into the cache first, as write_cache() does: without a launch of its own where the
+/// step's first kernel takes them along. The cache is one of its own rows, not packed_keys.
+template <class Exec, class Element, class Options, class MemorySpace, class Query, class NewKey, class NewValue,
+          class Cache, class Output, class Workspace>
+void run_batch(Exec const& exec, batch_plan<Element, Options> const& how, sequence_batch<MemorySpace> const& batch,
+               Query const& query, new_tokens<NewKey, NewValue> const& fresh, Cache const& cache, Output const& output,
+               state_pool<MemorySpace> const& pool, Workspace const& scratch,
+               attention_extras<typename Query::non_const_value_type> const& extras = {})
+{
+    if (auto const found = check_batch(exec, how, batch, query, fresh, cache, output, pool, scratch, extras))
+        throw_violation(*found);
+    auto call = backend::make_batch_call(how, batch, query, cache, output, pool, scratch.data(), extras);
+    call.fresh = backend::new_rows_of(fresh, cache, batch.slots.data());
+    detail::run_call(exec, how, call);
 }
 
 /// Puts the new tokens of a step into the cache: new_key [token, Hk, D] and new_value [token, Hk, Dv], packed as the
@@ -87,11 +151,14 @@ void write_cache(Exec const& exec, batch_plan<Element, Options> const& how, sequ
                  NewKey const& new_key, NewValue const& new_value, Cache const& cache,
                  state_pool<MemorySpace> const& pool)
 {
-    static_assert(NewKey::rank() == 3 && NewValue::rank() == 3,
-                  "spla::write_cache: new keys and values are packed, [token, head, dim]");
-    auto const facts = detail::batch_facts_of(batch, new_key, cache, new_value, workspace<MemorySpace>());
+    detail::require_writable<Element, NewKey, NewValue, Cache>();
+    auto facts = detail::batch_facts_of(batch, new_key, cache, new_value, workspace<MemorySpace>());
+    facts.new_key = facts.query, facts.new_value = facts.output;
     detail::require_cache_write("write_cache", how, facts, pool.layout());
-    backend::copy_to_cache(exec, how, batch, new_key, new_value, cache, pool);
+    auto const tokens = static_cast<std::int64_t>(new_key.extent(0));
+    backend::write_rows(
+        exec, backend::new_rows_of(new_tokens<NewKey, NewValue>{new_key, new_value}, cache, batch.slots.data()),
+        backend::table_of(how, batch, tokens, cache, pool.layout()));
 }
 
 /// Lets Kokkos grow its scratch to what the plan's steps need, has the device load every kernel, and fences once. After

@@ -34,12 +34,20 @@ struct sequence_table
     std::int64_t key_tokens = 0;
     std::int32_t const* chosen = nullptr; ///< [count + 1] sequences before each that are chosen, once they are counted
     bool choice = true;                   ///< those are here, or all others
+    std::int64_t few_queries = 0;         ///< of variable lengths: sequences with no more are passed over
 
     /// Of two kernels that share the sequences of a call, each has its own.
     sequence_table only(std::int32_t const* running_count, bool which) const
     {
         sequence_table part = *this;
         part.chosen = running_count, part.choice = which;
+        return part;
+    }
+    /// Those with more queries alone.
+    sequence_table beyond(std::int64_t queries_passed_over) const
+    {
+        sequence_table part = *this;
+        part.few_queries = queries_passed_over;
         return part;
     }
     /// A sequence whose numbers break a rule has no queries: it is passed over, and no number of it becomes an address.
@@ -50,7 +58,7 @@ struct sequence_table
         if (falls && falls[b + 1] > 0) return {b, 0, 0};
         if (chosen && (chosen[b + 1] > chosen[b]) != choice) return {b, 0, 0};
         std::int64_t const first = offsets[b], n = offsets[b + 1] - first;
-        if (n <= 0 || first < 0 || n > queries || first + n > tokens) return {b, 0, 0};
+        if (n <= few_queries || first < 0 || n > queries || first + n > tokens) return {b, 0, 0};
         std::int64_t const length = lengths[b], slot = slots[b];
         if (length < n || length > keys || slot < 0 || slot >= slot_count) return {b, 0, 0};
         if (key_offsets && (key_offsets[b] < 0 || key_offsets[b] + length > key_tokens)) return {b, 0, 0};

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "batch_rules.hpp"
+#include "portable/copy_kernels.hpp"
 #include "portable/slot_kernels.hpp"
 
 /// One checked step of an engine, its views as kernels see them: the one place that tells caches apart.
@@ -15,6 +16,7 @@ struct batch_call
     using T = accumulator_t<Element>;
     detail::sequence_table sequences;
     detail::tensor<Element const> query, key, value, residual_query, residual_key;
+    portable::new_rows<Element> fresh; ///< where the step puts its new tokens into the cache
     portable::attention_outputs<Element> out;
     detail::list_tensor given, list, slot_lists; ///< null where absent
     detail::summary_tensor summary;
@@ -111,6 +113,17 @@ detail::sequence_table table_of(batch_plan<Element, Options> const& how, sequenc
         s.key_tokens = f.key.extent[0];
     }
     return s;
+}
+
+/// New tokens and the cache that they go to.
+template <class NewKey, class NewValue, class Cache>
+auto new_rows_of(new_tokens<NewKey, NewValue> const& fresh, Cache const& cache, std::int32_t const* slots)
+{
+    using element = element_t<typename NewKey::non_const_value_type>;
+    detail::token_map const map = map_of(cache, slots);
+    return portable::new_rows<element>{detail::as_const(packed_tensor(fresh.key, detail::token_map())),
+                                       detail::as_const(packed_tensor(fresh.value, detail::token_map())),
+                                       cache_tensor(cache.key, map), cache_tensor(cache.value, map)};
 }
 
 template <class Element, class Options, class MemorySpace, class Query, class Cache, class Output>

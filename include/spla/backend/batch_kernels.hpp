@@ -4,24 +4,12 @@
 #include "decoded_attention.hpp"
 #include "decoded_selection.hpp"
 #include "portable/slot_kernels.hpp"
+#include "step_opening.hpp"
 #include "tuned_step.hpp"
 
 /// From a checked step to kernels: what kernel_choice.hpp is for a fixed batch.
 namespace spla::backend
 {
-
-/// Where the step's work lies: the first launch of every step. held: of the pool's slots, which are then what the step
-/// makes of them; null of a step that may still be refused.
-template <class Exec, class Options, class Element>
-void make_schedule(Exec const& exec, batch_plan<Element, Options> const& how, batch_call<Element> const& call,
-                   portable::attention_shape const& attention, portable::selection_shape const& selection,
-                   portable::tuned_work const& tuned, portable::decoded_work const& decoded,
-                   portable::cleared_counters const& decoded_runs, std::int32_t* held)
-{
-    portable::launch("spla::schedule", exec, 1, 0,
-                     portable::schedule_kernel<Exec>{call.made, attention, selection, how.lists_per_item, tuned,
-                                                     decoded, decoded_runs, held});
-}
 
 template <class Options, class Element>
 portable::attention_shape batch_attention_shape(batch_plan<Element, Options> const& how,
@@ -40,7 +28,27 @@ portable::attention_shape batch_attention_shape(batch_plan<Element, Options> con
     return s;
 }
 
-/// Schedule, statistics, state, selection, attention: of sequences that tuned kernels prefill, and of all others.
+/// Where the step's work lies. held: of the pool's slots, which are then what the step makes of them; null of a step
+/// that may still be refused.
+template <class Exec, class Options, class Element>
+portable::schedule_kernel<Exec>
+schedule_of(batch_plan<Element, Options> const& how, batch_call<Element> const& call,
+            portable::attention_shape const& attention, portable::selection_shape const& selection,
+            portable::tuned_work const& tuned, portable::cleared_counters const& decoded_panels,
+            portable::cleared_counters const& decoded_runs, std::int32_t* held)
+{
+    return {call.made, attention, selection, how.lists_per_item, tuned, decoded_panels, decoded_runs, false, held};
+}
+
+template <class Exec, class Element>
+void write_rows(Exec const& exec, portable::new_rows<Element> const& fresh, detail::sequence_table const& sequences)
+{
+    portable::write_new_rows<Exec, Element> const kernel{fresh, sequences};
+    portable::launch("spla::write_cache", exec, kernel.items(), 0, kernel);
+}
+
+/// New tokens, schedule, statistics, state, selection, attention: of sequences that tuned kernels prefill, and of all
+/// others.
 template <class Exec, class Options, class Element>
 void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_call<Element> const& call)
 {
@@ -61,7 +69,10 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
     if (!selects) tuned.lists_per_item = 0;
     decoded_selection<Exec, Element, Options> const decoded(exec, how, call, selection);
     decoded_attention<Exec, Element, Options> const decoded_rows(exec, how, call, attention);
-    make_schedule(exec, how, call, attention, selection, tuned, decoded.work(), decoded_rows.counters(), call.held);
+    step_opening<Exec, Element, Options> const opening(exec, how, call, static_cast<bool>(decoded_rows));
+    if (call.fresh && !opening.writes_new_rows()) write_rows(exec, call.fresh, call.sequences);
+    opening.open(schedule_of<Exec>(how, call, attention, selection, tuned, decoded.counters(), decoded_rows.counters(),
+                                   call.held));
     bool const all_decoded = l.queries <= how.decode_queries;
     auto const part = [&](bool of_tuned) {
         return tunes ? sequences.only(call.made.first(schedule::tuned), of_tuned) : sequences;
@@ -70,14 +81,17 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
     auto const items = [&](schedule::part which, std::int64_t most) {
         return call.made.template items<Exec>(which, most);
     };
-    make_statistics<Metric>(exec, call.key, call.summary, sequences, call.made.table(schedule::completed),
-                            items(schedule::completed, how.most_completed), 0, o.block, o.kept_keys);
-    if (attention.residual)
+    bool const all_opened = opening.opens_decoded() && all_decoded;
+    if (!all_opened)
+        make_statistics<Metric>(exec, call.key, call.summary, sequences, call.made.table(schedule::completed),
+                                items(schedule::completed, how.most_completed), 0, o.block, o.kept_keys);
+    if (attention.residual && !all_opened)
     {
         if (tunes) prefilled.enter_blocks();
         portable::enter_blocks(exec,
                                portable::block_state_kernel<Exec, FeatureMap, Element>{
-                                   call.residual_key, call.value, call.state, o.feature_map, part(false),
+                                   call.residual_key, call.value, call.state, o.feature_map,
+                                   part(false).beyond(opening.opens_decoded() ? how.decode_queries : 0),
                                    call.made.table(schedule::entering), o.block, attention.residual_width,
                                    attention.value_dim},
                                items(schedule::entering, how.most_entering), left_teams);
@@ -93,7 +107,7 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
             prefilled.select(selection);
             selection.sequences = part(false);
         }
-        decoded.select();
+        decoded.select(opening.busy());
         auto kernel = portable::make_selection<Exec, Metric, Element>(selection);
         kernel.query = call.query, kernel.key = call.key, kernel.summary = call.summary, kernel.list = call.list;
         kernel.lists_per_item = how.lists_per_item;
@@ -131,23 +145,6 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
     if (!decoded_rows && how.how.runs > 1)
         portable::launch("spla::merge", exec, items(schedule::decoded, how.most_decoded) * l.query_heads, 0,
                          portable::merge_kernel<Exec, Element>{kernel.partial, kernel.out, attention});
-}
-
-template <class Exec, class Element, class Options, class MemorySpace, class NewKey, class NewValue, class Cache>
-void copy_to_cache(Exec const& exec, batch_plan<Element, Options> const& how, sequence_batch<MemorySpace> const& batch,
-                   NewKey const& new_key, NewValue const& new_value, Cache const& cache,
-                   state_pool<MemorySpace> const& pool)
-{
-    std::int64_t const tokens = static_cast<std::int64_t>(new_key.extent(0));
-    auto const sequences = table_of(how, batch, tokens, cache, pool.layout());
-    detail::token_map const map = map_of(cache, batch.slots.data());
-    auto const copy = [&](auto const& from, auto const& to) {
-        portable::copy_batch_tokens<Exec, Element> const kernel{
-            detail::as_const(packed_tensor(from, detail::token_map())), cache_tensor(to, map), sequences};
-        portable::launch("spla::write_cache", exec, sequences.tokens * how.limits.key_heads, 0, kernel);
-    };
-    copy(new_key, cache.key);
-    copy(new_value, cache.value);
 }
 
 /// `bytes` of each of `count` parts that begin at `begin`, from one part to another.
@@ -200,17 +197,18 @@ void load_kernels(Exec const& exec, batch_plan<Element, Options> const& how)
     batch_plan<Element, Options> one = how;
     if (how.tuned.tile_tokens > 0) tuned_step<Exec, Element, Options>(exec, how, call, call.sequences).load();
     decoded_selection<Exec, Element, Options>::load(exec, how);
+    step_opening<Exec, Element, Options>::load(exec, how);
     decoded_attention<Exec, Element, Options>::load(exec, how, batch_attention_shape(how, call, call.sequences));
     one.tuned = {}, one.decode_selection = {}, one.decode_attention = {};
     one.most_tiles = one.most_choices = one.most_lists = one.most_completed = one.most_entering = one.most_decoded = 1;
     run_step(exec, one, call);
-    portable::copy_batch_tokens<Exec, Element> copy;
-    copy.from.extent[2] = 1;
-    portable::launch("spla::write_cache", exec, 1, 0, copy);
+    portable::write_new_rows<Exec, Element> write;
+    write.rows.key.extent[2] = 1;
+    portable::launch("spla::write_cache", exec, 1, 0, write);
     portable::launch("spla::fork", exec, 1, 0, portable::copy_slots<Exec>{nullptr, 1, nullptr, nullptr, 0, 0});
 }
 
-/// Checked mode of a step: its arrays, then what the cache holds of its new tokens, then a caller's lists.
+/// Checked mode of a step: its arrays, then its new tokens, then a caller's lists.
 template <class Exec, class Options, class Element>
 void validate_batch(char const* name, Exec const& exec, batch_plan<Element, Options> const& how,
                     batch_call<Element> const& call)
@@ -219,14 +217,24 @@ void validate_batch(char const* name, Exec const& exec, batch_plan<Element, Opti
     auto const& o = how.options;
     portable::require_valid_batch(
         c, exec, portable::batch_rule{call.sequences, call.key.map, call.held, call.pool.sizes.rewind_tokens});
-    portable::require_finite_tokens(c, exec, "cache.key", call.key, call.sequences);
-    portable::require_finite_tokens(c, exec, "cache.value", call.value, call.sequences);
+    if (call.fresh)
+    {
+        portable::require_finite_tokens(c, exec, "new_key", call.fresh.key, call.sequences, true);
+        portable::require_finite_tokens(c, exec, "new_value", call.fresh.value, call.sequences, true);
+    }
+    else
+    {
+        portable::require_finite_tokens(c, exec, "cache.key", call.key, call.sequences);
+        portable::require_finite_tokens(c, exec, "cache.value", call.value, call.sequences);
+    }
     if (call.residual_key.data != call.key.data)
         portable::require_finite_tokens(c, exec, "residual_key", call.residual_key, call.sequences);
     if (call.given && !c.found())
     {
-        make_schedule(exec, how, call, batch_attention_shape(how, call, call.sequences),
-                      detail::selection_shape_of(how.limits, o, call.sequences), {}, {}, {}, nullptr);
+        portable::launch("spla::schedule", exec, 1, 0,
+                         schedule_of<Exec>(how, call, batch_attention_shape(how, call, call.sequences),
+                                           detail::selection_shape_of(how.limits, o, call.sequences), {}, {}, {},
+                                           nullptr));
         portable::require_valid_lists(c, exec, call.given, window_of(o), how.limits.key_heads, call.sequences,
                                       call.made.table(portable::schedule::lists), how.most_lists);
     }

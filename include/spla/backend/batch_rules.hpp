@@ -19,7 +19,8 @@ enum class cache_kind
 struct batch_facts
 {
     view_facts offsets, lengths, slots, query, output, key, value, scratch;
-    view_facts table; ///< page table, or key offsets
+    view_facts table;              ///< page table, or key offsets
+    view_facts new_key, new_value; ///< where the call puts new tokens into the cache
     cache_kind kind = cache_kind::slots;
     element_kind element = element_kind::float32;
 };
@@ -102,6 +103,24 @@ inline void require_batch(rule_checker& c, batch_limits const& l, batch_facts co
                   "0: a pool made for a row of each slot");
 }
 
+/// New tokens, where the call puts them into the cache.
+inline void require_new_tokens(rule_checker& c, batch_limits const& l, batch_facts const& f, std::int64_t tokens)
+{
+    if (!f.new_key) return;
+    require_contiguous(c, "new_key", f.new_key);
+    require_contiguous(c, "new_value", f.new_value);
+    require_extents(c, "new_key", f.new_key, {tokens, l.key_heads, l.head_dim});
+    require_extents(c, "new_value", f.new_value, {tokens, l.key_heads, l.value_dim});
+}
+inline void add_cache(memory_map& map, batch_facts const& f)
+{
+    if (f.new_key)
+        map.writes("cache.key", f.key).writes("cache.value", f.value).reads("new_key", f.new_key);
+    else
+        map.reads("cache.key", f.key).reads("cache.value", f.value);
+    map.reads("new_value", f.new_value);
+}
+
 /// The pool was made for the plan's sizes and options.
 template <class Element, class Options>
 void require_pool_of(rule_checker& c, batch_plan<Element, Options> const& how, view_facts const& buffer,
@@ -131,6 +150,7 @@ std::optional<violation> check_batch(char const* call, batch_plan<Element, Optio
         require_extents(c, "output", f.output, {tokens, l.query_heads, l.value_dim});
     }
     require_batch(c, l, f, pool);
+    require_new_tokens(c, l, f, tokens);
     if (c.found()) return c.found();
     // Extras are those of one sequence of all tokens.
     problem p = l;
@@ -170,7 +190,8 @@ std::optional<violation> check_batch(char const* call, batch_plan<Element, Optio
     require_pool_of(c, how, buffer, pool);
     require_bytes(c, rule_kind::value, "workspace", f.scratch, how.how.workspace_bytes, " (plan.workspace_bytes())");
     memory_map map;
-    map.reads("query", f.query).reads("cache.key", f.key).reads("cache.value", f.value);
+    map.reads("query", f.query);
+    add_cache(map, f);
     if (writes) map.writes("output", f.output);
     add_extras(map, extras);
     map.reads("batch.offsets", f.offsets).reads("batch.lengths", f.lengths).reads("batch.slots", f.slots);
@@ -183,18 +204,13 @@ template <class Element, class Options>
 void require_cache_write(char const* call, batch_plan<Element, Options> const& how, batch_facts const& f,
                          pool_layout const& pool)
 {
-    batch_limits const& l = how.limits;
     rule_checker c(call);
-    std::int64_t const tokens = f.query.extent[0];
-    require_contiguous(c, "new_key", f.query);
-    require_contiguous(c, "new_value", f.output);
-    require_extents(c, "new_key", f.query, {tokens, l.key_heads, l.head_dim});
-    require_extents(c, "new_value", f.output, {tokens, l.key_heads, l.value_dim});
-    require_batch(c, l, f, pool);
+    require_new_tokens(c, how.limits, f, f.new_key.extent[0]);
+    require_batch(c, how.limits, f, pool);
     memory_map map;
-    map.writes("cache.key", f.key).writes("cache.value", f.value).reads("new_key", f.query);
-    map.reads("new_value", f.output).reads("batch.offsets", f.offsets).reads("batch.lengths", f.lengths);
-    map.reads("batch.slots", f.slots).reads("cache.page_table", f.table).require(c);
+    add_cache(map, f);
+    map.reads("batch.offsets", f.offsets).reads("batch.lengths", f.lengths).reads("batch.slots", f.slots);
+    map.reads("cache.page_table", f.table).require(c);
     c.throw_if_found();
 }
 

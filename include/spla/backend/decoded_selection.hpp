@@ -13,7 +13,6 @@ template <class Exec, class Element, class Options>
 class decoded_selection
 {
     using Metric = typename Options::metric_type;
-    using schedule = portable::schedule;
 
 public:
     /// Decided before the step's work is laid out: nothing falls back later.
@@ -24,29 +23,30 @@ public:
 #if defined(SPLA_HOPPER_KERNELS)
         if constexpr (has_kernel)
             if (how.decode_selection.matrix_units && !call.given && cuda::can_map(call.query))
-                work_ = facts_of_decode_selection<Metric>(shape, call.summary, how.decode_queries,
-                                                          call.scratch + how.masses)
-                            .work;
+                counters_ = facts_of_decode_selection<Metric>(shape, call.summary, how.decode_queries,
+                                                              call.scratch + how.masses)
+                                .counters;
 #endif
     }
 
     explicit operator bool() const
     {
-        return work_.lists_each > 0;
+        return counters_.count > 0;
     }
-    portable::decoded_work const& work() const
+    /// What the step's schedule has to clear.
+    portable::cleared_counters const& counters() const
     {
-        return work_;
+        return counters_;
     }
 
-    void select() const
+    /// busy: multiprocessors that the step's opening keeps.
+    void select([[maybe_unused]] std::int64_t busy) const
     {
 #if defined(SPLA_HOPPER_KERNELS)
         if constexpr (has_kernel)
             if (*this)
-                cuda::select_decoded<Metric>(
-                    exec_, call_.query, call_.summary, shape_, call_.list, call_.made.table(schedule::decoded_panels),
-                    call_.made.table(schedule::decoded_list_panels), how_.decode_queries, call_.scratch + how_.masses);
+                cuda::select_decoded<Metric>(exec_, call_.query, call_.summary, shape_, call_.list, how_.decode_queries,
+                                             call_.scratch + how_.masses, busy);
 #endif
     }
 
@@ -70,7 +70,7 @@ private:
     batch_plan<Element, Options> const& how_;
     batch_call<Element> const& call_;
     portable::selection_shape shape_;
-    portable::decoded_work work_;
+    portable::cleared_counters counters_;
 };
 
 } // namespace spla::backend

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "portable/attention_kernel.hpp"
-#include "portable/decoded_lists.hpp"
+#include "portable/cleared_counters.hpp"
 #include "portable/selection_kernel.hpp"
 #include "portable/statistics_kernel.hpp"
 
@@ -12,6 +12,7 @@
 #include "cuda/coverage.hpp"
 #include "cuda/decode_branch.hpp"
 #include "cuda/exact_branch.hpp"
+#include "cuda/opening_kernel.hpp"
 #include "cuda/prefix_states.hpp"
 #include "cuda/residual_branch.hpp"
 #include "cuda/statistics_kernel.hpp"

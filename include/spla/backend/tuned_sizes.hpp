@@ -74,7 +74,7 @@ inline int lists_of_tuned_item([[maybe_unused]] portable::selection_shape const&
 struct decode_selection_facts
 {
     std::size_t bytes = 0;
-    portable::decoded_work work;
+    portable::cleared_counters counters;
 };
 template <class Metric>
 decode_selection_facts facts_of_decode_selection([[maybe_unused]] portable::selection_shape const& shape,
@@ -87,10 +87,7 @@ decode_selection_facts facts_of_decode_selection([[maybe_unused]] portable::sele
     auto const sizes = cuda::decode_selection_sizes_of<Metric>(shape, summary.vectors, few_queries);
     auto const layout = cuda::decode_selection_layout::of(sizes);
     made.bytes = layout.bytes;
-    made.work = {
-        sizes.lists_each, cuda::decode_panel_blocks,
-        memory ? portable::cleared_counters{reinterpret_cast<std::int32_t*>(memory + layout.finished), layout.items}
-               : portable::cleared_counters{}};
+    if (memory) made.counters = {reinterpret_cast<std::int32_t*>(memory + layout.finished), layout.items};
 #endif
     return made;
 }

@@ -93,7 +93,8 @@ private:
         bool const here = piece_ * piece_numbers < a_.width;
 #pragma unroll
         for (int r = 0; r < rows; ++r)
-            key_[r] = here ? __ldg(reinterpret_cast<uint4 const*>(row(group_ * rows + r)) + piece_) : uint4{};
+            key_[r] =
+                here ? reinterpret_cast<uint4 const*>(row(group_ * rows + r))[piece_] : uint4{}; // perhaps just written
     }
     /// Numbers of a key are made anew for each sum: all of them would be twice the registers of the keys, and half as
     /// many blocks of threads would read at a time.

@@ -89,7 +89,7 @@ void launch_decode(Kokkos::Cuda const& exec, decode_arguments a, std::int64_t ru
     bool const few = runs <= multiprocessors;
     a.places = few ? places(most_shared_bytes) : places(most_bytes);
     launch_blocks("decode", exec, decode_kernel<FeatureMap, Width, Columns>, runs, memory::bytes(a.places), a,
-                  32 * decode_warps, few ? 1 : teams);
+                  32 * decode_warps, few ? 1 : teams, launch_begins::when_let);
 }
 template <class FeatureMap>
 void launch_decode(Kokkos::Cuda const& exec, decode_arguments const& a, std::int64_t runs)
@@ -144,6 +144,7 @@ void attend_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> con
 {
     decode_arguments a{};
     a.shape = decode_shape_of(shape, list ? list.capacity : 0);
+    a.shape.sequences.falls = nullptr; // not counted yet when the kernel looks at them
     decode_places const places(a.shape, tokens);
     if (places.runs <= 0) return;
     // Rows come as panels of 128 bytes: were more fetched with each, memory would be read half as much again.

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "decode_selection_shape.hpp"
+#include "decode_panels.hpp"
 #include "matrix_product.hpp"
 
 /// The warp that finds where a block of threads' panels lie, and brings the queries that score them. Every block of
@@ -19,9 +19,9 @@ public:
 
     __device__ void run() const
     {
-        detail::item_table const& panels = s_.panels;
+        panel_cursor panels(s_);
         int const blocks = static_cast<int>(gridDim.x);
-        std::int64_t const all = panels.count();
+        std::int64_t const all = panels.panels();
         // Summaries of all key heads lie together: those who read them at one time are neighbours.
         int const parts = ::max(1, blocks / s_.key_heads);
         int use = 0;
@@ -35,7 +35,7 @@ public:
                 int const stage = use % decode_stages;
                 m_.fixed.free[stage].wait(free_parity(use, decode_stages));
                 panel_note& note = m_.fixed.note[stage];
-                at = open(note, head, at, end);
+                at = open(note, head, panels.find(at), at, end);
                 let(m_.fixed.found[stage]);
                 if (note.scored) load_queries(note, stage);
                 let(m_.fixed.loaded[stage]);
@@ -53,58 +53,37 @@ private:
         go.arrive();
     }
 
-    /// Sequence of a panel of one key head.
-    __device__ int find_sequence(int panel) const
-    {
-        if (!s_.panels.first) return panel / static_cast<int>(s_.panels.each);
-        int low = 0, count = static_cast<int>(s_.panels.sequences);
-        while (count > 1)
-        {
-            int const step = (count + 31) / 32, at = lane_ * step;
-            bool const reached = at < count && s_.panels.first[low + at] <= panel;
-            int const last = 31 - __clz(static_cast<int>(__ballot_sync(0xffffffffu, reached)));
-            low += last * step;
-            count = ::min(step, count - last * step);
-        }
-        return low;
-    }
     /// A key head's panels from `at` on, of one item and before `end`; returns where the next begin.
-    __device__ int open(panel_note& note, int head, int at, int end) const
+    __device__ int open(panel_note& note, int head, panel_place const& from, int at, int end) const
     {
-        int const sequence = find_sequence(at);
-        detail::sequence const of = s_.sequences.at_work(sequence);
+        int const sequence = from.sequence;
         // What memory must be asked for, before anything waits for it.
-        auto const list_place = a_.list.map(sequence, 0), query_place = a_.query.map(sequence, 0);
+        auto const query_place = a_.query.map(sequence, 0);
         int const slot = a_.summary.map.has_pages() ? 0 : static_cast<int>(a_.summary.map(sequence, 0).batch);
-        int const begin = static_cast<int>(s_.panels.begin(sequence));
-        int const lists_before = static_cast<int>(s_.list_panels.begin(sequence)) * s_.key_heads;
-        portable::decoded_lists<int> const lists(s_.bounds, static_cast<int>(of.queries), static_cast<int>(of.keys),
-                                                 s_.resumes, s_.top_k, s_.cuts, decode_panel_blocks);
-        int const part = (at - begin) / lists.panels;
+        decode_lists const lists(s_, from.queries, from.keys);
+        int const part = from.panel / lists.panels;
         int const lists_here = ::min(s_.lists_each, lists.count - part * s_.lists_each);
-        int const first = at - begin - part * lists.panels, last = ::min(lists.panels, first + end - at);
+        int const first = from.panel - part * lists.panels, last = ::min(lists.panels, first + end - at);
         basic_block_range<int> range{0, 0};
         if (lane_ < lists_here)
         {
             int const list = lists.first + part * s_.lists_each + lane_;
-            range = s_.bounds.competing(lists.position(s_.bounds, list));
-            std::int64_t const number = list_place.token + list;
-            note.list[lane_] = {a_.list.indices + list_place.batch * a_.list.stride[0] + number * a_.list.stride[1] +
-                                    head * a_.list.stride[2],
-                                a_.list.lengths + list_place.batch * a_.list.length_stride[0] +
-                                    number * a_.list.length_stride[1] + head * a_.list.length_stride[2],
-                                range.begin, range.count()};
+            range = s_.bounds.competing(lists.position(s_, list));
+            note.list[lane_] = {range.begin, range.count()};
         }
         int const blocks = __shfl_sync(0xffffffffu, range.count(), lists_here - 1); // later lists have no fewer
         for (int r = lane_; r < lists_here * s_.group; r += 32) note.row_blocks[r] = r / s_.group;
         if (lane_ == 0)
         {
-            note.ends = false, note.scored = s_.top_k > 0 && (blocks > s_.top_k || (s_.cuts && blocks > 0));
+            note.ends = false, note.scored = s_.scores(blocks);
+            note.makes_summaries = s_.bounds.sink_blocks + ::min(last * decode_panel_blocks, blocks) >
+                                   lists.first_position / s_.bounds.block;
             note.sequence = sequence, note.head = head;
+            note.first_list = lists.first + part * s_.lists_each;
             note.first = first, note.last = last, note.panels = lists.panels;
             note.lists = lists_here, note.rows = lists_here * s_.group, note.blocks = blocks;
-            note.first_row =
-                (lists_before + (part * s_.lists_each * s_.key_heads + head * lists_here) * lists.panels) * s_.group;
+            int const of_sequence = (part * s_.lists_each * s_.key_heads + head * lists_here) * lists.panels;
+            note.first_row = (from.lists_before * s_.key_heads + of_sequence) * s_.group;
             note.number = (sequence * s_.items_each + part) * s_.key_heads + head;
             note.vector =
                 ((slot * a_.summary.blocks + s_.bounds.sink_blocks) * s_.key_heads + head) * a_.summary.vectors;

@@ -58,7 +58,8 @@ public:
         : a_(a), first_(a.unmerged + static_cast<std::int64_t>(first_run) * a.shape.run_numbers), runs_(runs), row_(row)
     {
     }
-    __device__ void merge_into(int sequence, int token, int head)
+    /// One run after the other, and both branches; into the outputs, unless it is rehearsed.
+    __device__ void merge_into(int sequence, int token, int head, bool rehearses)
     {
         sum_runs();
         auto const& out = a_.out;
@@ -68,6 +69,7 @@ public:
         for (int i = 0; i < 4; ++i) exact_.x[i] *= inverse;
         float const exact_scale = exact_.inverse_rms(out.rule, width);
         float const scale = a_.shape.residual ? residual_.inverse_rms(out.rule, width) : 0.0f;
+        if (rehearses) return;
         if (out.lse && d == 0)
             out.lse_of(sequence, token, head) =
                 sum_ == 0.0f ? -__builtin_huge_valf() : largest_ * (a_.shape.scale * 0.69314718f) + logf(sum_);
@@ -82,64 +84,81 @@ public:
     }
 
 private:
+    static constexpr int at_once = 4;
+
     __device__ unmerged_run run(int n) const
     {
         return {first_ + static_cast<std::int64_t>(n) * a_.shape.run_numbers};
     }
+    /// What this lane's run of 32 is worth.
+    struct worth
+    {
+        int branches = 0;
+        float top = 0.0f, sum = 0.0f;
+    };
+    __device__ worth of_run(int n) const
+    {
+        if (n >= runs_) return {};
+        auto const mine = run(n);
+        return {__ldcg(mine.branches()), __ldcg(mine.largest() + row_), __ldcg(mine.sum() + row_)};
+    }
+    /// Rows of neighbouring runs, on their way together. What was not written is not used.
+    struct rows_of_runs
+    {
+        four exact[at_once], residual[at_once];
+    };
+    __device__ void load(int first, int at, rows_of_runs& to) const
+    {
+#pragma unroll
+        for (int i = 0; i < at_once; ++i)
+        {
+            auto const other = run(first + i < runs_ ? first + i : first);
+            to.exact[i] = four::load(other.exact() + at);
+            if (a_.shape.residual) to.residual[i] = four::load(other.residual(a_.shape.rows, a_.shape.value_dim) + at);
+        }
+    }
     __device__ void sum_runs()
     {
         int const lane = threadIdx.x % 32, d = lane * 4;
-        largest_ = -__builtin_huge_valf();
-        for (int n = lane; n < runs_; n += 32)
-        {
-            float const top = __ldcg(run(n).largest() + row_);
-            if (__ldcg(run(n).branches()) & has_exact) largest_ = fmaxf(largest_, top);
-        }
-        largest_ = over_lanes<32>(largest_, [](float a, float b) { return fmaxf(a, b); });
         bool const here = d < a_.shape.value_dim;
         int const at = row_ * a_.shape.value_dim + (here ? d : 0);
+        worth mine; // of 32 runs
+        float factor = 0.0f;
 #pragma unroll 1
-        for (int first = 0; first < runs_; first += 32)
+        for (int n = 0; n < runs_; n += at_once)
         {
-            // What this lane's run is worth; then one run after the other.
-            int branches = 0;
-            float sum = 0.0f, factor = 0.0f;
-            if (first + lane < runs_)
+            bool const next = n % 32 == 0;
+            if (next) mine = of_run(n + lane);
+            rows_of_runs rows;
+            load(n, at, rows); // on their way while factors are found
+            if (n == 0) find_largest(mine);
+            if (next)
             {
-                auto const mine = run(first + lane);
-                float const all = __ldcg(mine.sum() + row_), top = __ldcg(mine.largest() + row_);
-                branches = __ldcg(mine.branches());
-                if (branches & has_exact)
-                    sum = all, factor = sum == 0.0f ? 0.0f : exp2_fast((top - largest_) * a_.shape.scale);
+                bool const weighs = (mine.branches & has_exact) && mine.sum != 0.0f;
+                factor = weighs ? exp2_fast((mine.top - largest_) * a_.shape.scale) : 0.0f;
             }
-            int const count = runs_ - first < 32 ? runs_ - first : 32;
-#pragma unroll 1
-            for (int n = 0; n < count; n += at_once)
+#pragma unroll
+            for (int i = 0; i < at_once; ++i)
             {
-                // All are on their way before the first is waited for; what was not written is not used.
-                four exact[at_once], residual[at_once];
-#pragma unroll
-                for (int i = 0; i < at_once; ++i)
-                {
-                    auto const other = run(first + (n + i < count ? n + i : n));
-                    exact[i] = four::load(other.exact() + at);
-                    if (a_.shape.residual)
-                        residual[i] = four::load(other.residual(a_.shape.rows, a_.shape.value_dim) + at);
-                }
-#pragma unroll
-                for (int i = 0; i < at_once; ++i)
-                {
-                    float const weight = __shfl_sync(0xffffffffu, factor, n + i);
-                    int const has = __shfl_sync(0xffffffffu, branches, n + i);
-                    sum_ += __shfl_sync(0xffffffffu, sum, n + i) * weight;
-                    if (here && weight != 0.0f) exact_.add(exact[i], weight);
-                    if (here && (has & has_residual)) residual_.add(residual[i], 1.0f);
-                }
+                float const weight = __shfl_sync(0xffffffffu, factor, n + i);
+                int const has = __shfl_sync(0xffffffffu, mine.branches, n + i);
+                float const sum = __shfl_sync(0xffffffffu, mine.sum, n + i);
+                if (weight != 0.0f) sum_ += sum * weight;
+                if (here && weight != 0.0f) exact_.add(rows.exact[i], weight);
+                if (here && (has & has_residual)) residual_.add(rows.residual[i], 1.0f);
             }
         }
     }
+    /// first: what the first 32 runs are worth, one a lane.
+    __device__ void find_largest(worth const& first)
+    {
+        auto const top_of = [](worth const& w) { return w.branches & has_exact ? w.top : -__builtin_huge_valf(); };
+        largest_ = top_of(first);
+        for (int n = static_cast<int>(threadIdx.x % 32) + 32; n < runs_; n += 32)
+            largest_ = fmaxf(largest_, top_of(of_run(n)));
+        largest_ = over_lanes<32>(largest_, [](float a, float b) { return fmaxf(a, b); });
+    }
 
-    static constexpr int at_once = 4;
     decode_arguments const& a_;
     float* first_;
     int runs_, row_;
@@ -147,16 +166,16 @@ private:
     four exact_{}, residual_{};
 };
 
-/// The rows of an item, by a block of threads.
-inline __device__ void merge_runs(decode_arguments const& a, decode_item const& item)
+/// The rows of an item, by a block of threads. rehearses: of one run of it, and nothing is written.
+inline __device__ void merge_runs(decode_arguments const& a, decode_item const& item, bool rehearses = false)
 {
+    int const first = item.first_run + (rehearses ? item.run : 0), runs = rehearses ? 1 : item.runs;
     auto const& shape = a.shape;
     for (int row = static_cast<int>(threadIdx.x) / 32; row < shape.rows; row += decode_warps)
     {
         int const head = item.part * shape.rows + row;
         if (head >= shape.group) return;
-        row_merge(a, item.first_run, item.runs, row)
-            .merge_into(item.sequence, item.token, item.head * shape.group + head);
+        row_merge(a, first, runs, row).merge_into(item.sequence, item.token, item.head * shape.group + head, rehearses);
     }
 }
 

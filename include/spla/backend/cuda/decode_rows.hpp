@@ -35,15 +35,17 @@ public:
         value_place_ = row * row_bytes + (lane / 8 % 2 ^ row % 8) * 16;
     }
 
-    /// Begins a run of an item, with its share of the state.
-    __device__ void open(decode_item const& item, int run)
+    /// Begins a run of an item, with its share of the state. rehearses: the state is not read.
+    __device__ void open(decode_item const& item, int run, bool rehearses)
     {
         sums_.clear();
         branches_ = 0;
-        int const first = run * item.state_rows, left = a_.shape.features - first;
-        if (!item.state || left <= 0) return;
+        float const* const state = rehearses ? nullptr : item.state;
+        if (rehearses ? !a_.shape.residual : !state) return;
+        int const share = a_.shape.state_share(item.runs), first = run * share, left = a_.shape.features - first;
+        if (left <= 0) return;
         branches_ = has_residual;
-        add_state<FeatureMap, Width>(a_, item.state, first, left < item.state_rows ? left : item.state_rows, m_, sums_);
+        add_state<FeatureMap, Width>(a_, state, first, left < share ? left : share, m_, sums_);
     }
     /// Adds a slice, for the exact branch and, where it is subtracted, for the residual.
     __device__ void add(slice& keys, decode_note const& note)

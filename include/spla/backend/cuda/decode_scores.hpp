@@ -82,6 +82,7 @@ public:
                 int n = note.first + turn, last = note.last;
                 if (n < last)
                 {
+                    if (note.makes_summaries) wait_for_earlier_launches();
                     load(note, n);
                     m_.fixed.loaded[stage].wait(phase_parity(use, decode_stages));
                 }

@@ -17,6 +17,8 @@ decode_selection_sizes decode_selection_sizes_of(portable::selection_shape const
 {
     decode_selection_sizes s{};
     s.sequences = shape.sequences;
+    s.sequences.falls = nullptr; // not counted yet when the kernel looks at them
+    s.few_queries = static_cast<int>(few_queries);
     s.key_heads = static_cast<int>(shape.key_heads), s.group = shape.group, s.width = shape.width;
     s.bounds = window_in_int(shape.bounds, shape.sequences.keys);
     s.resumes = shape.share.kind == sharing_kind::first_query;
@@ -59,24 +61,28 @@ struct decode_selection_layout
     }
 };
 
-/// Lists of the sequences of a step that are decoded: those with panels in `panels`. memory: decode_selection_layout's,
-/// its counters cleared.
+/// Lists of the sequences of a step that are decoded: those with at most few_queries new tokens. memory:
+/// decode_selection_layout's, its counters cleared.
+/// busy: multiprocessors that the launch before keeps.
 template <class Metric>
 void select_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& query,
                     detail::summary_tensor const& summary, portable::selection_shape const& shape,
-                    detail::list_tensor const& list, detail::item_table const& panels,
-                    detail::item_table const& list_panels, std::int64_t few_queries, std::byte* memory)
+                    detail::list_tensor const& list, std::int64_t few_queries, std::byte* memory, std::int64_t busy)
 {
     decode_selection_arguments a{query, summary, list,
                                  decode_selection_sizes_of<Metric>(shape, summary.vectors, few_queries)};
     auto const layout = decode_selection_layout::of(a.sizes);
-    a.sizes.panels = panels, a.sizes.list_panels = list_panels;
     a.mass = reinterpret_cast<float*>(memory + layout.mass);
     a.sum = reinterpret_cast<panel_sum*>(memory + layout.sum);
     a.finished = reinterpret_cast<std::int32_t*>(memory + layout.finished);
+    // Few panels, a warp each: where nothing is waited for.
+    std::int64_t const free = multiprocessors_of(exec) - busy;
+    std::int64_t const wanted = ceil_divide(ceil_divide(a.sizes.most_panels, decode_scorers), a.sizes.key_heads);
+    std::int64_t const blocks = std::min(wanted * a.sizes.key_heads, free / a.sizes.key_heads * a.sizes.key_heads);
+    bool const few = blocks > 0 && wanted * a.sizes.key_heads <= 2 * blocks;
     auto const launch = [&](auto kernel) {
-        launch_blocks("selection for decoded tokens", exec, kernel, a.sizes.most_panels,
-                      decode_selection_memory::bytes(a.sizes), a, decode_threads);
+        launch_blocks("selection for decoded tokens", exec, kernel, few ? blocks : a.sizes.most_panels,
+                      decode_selection_memory::bytes(a.sizes), a, decode_threads, 1, launch_begins::when_let);
     };
     if (summary.storage == summary_storage::int8)
         launch(decode_selection_kernel<std::int8_t>);

@@ -5,7 +5,8 @@
 #include "decode_items.hpp"
 #include "decode_scores.hpp"
 
-/// Selection for decoded tokens on Hopper: memory is read all the time, while some of what came is selected from.
+/// Selection for decoded tokens on Hopper: memory is read all the time, while some of what came is selected from. It
+/// begins before its step's schedule and statistics are made, and scores what these do not change; who selects waits.
 namespace spla::cuda
 {
 
@@ -27,6 +28,7 @@ __global__ __launch_bounds__(decode_threads,
         }
         fence_barrier_init();
     }
+    let_next_launch_begin();
     __syncthreads();
     int const warp = threadIdx.x / 32;
     if (warp < decode_selectors)

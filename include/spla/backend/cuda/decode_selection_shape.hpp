@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "../portable/decoded_lists.hpp"
+#include "../portable/selection_kernel.hpp"
 #include "instructions.hpp"
 
 #include <algorithm>
@@ -37,8 +37,7 @@ struct alignas(8) panel_sum
 struct decode_selection_sizes
 {
     detail::sequence_table sequences;
-    detail::item_table panels;      ///< of each sequence, of one key head
-    detail::item_table list_panels; ///< the same for each list
+    int few_queries; ///< sequences with no more new tokens are decoded
     int key_heads, group, width;
     basic_window<int> bounds;
     bool resumes;             ///< the list of a tile under way is not made here
@@ -57,6 +56,8 @@ struct decode_selection_sizes
     float half_square; ///< s^2 / 2, of variances
     float others;      ///< keys that a mean stands for
 
+    /// Must so many competing blocks be scored, or are all of them selected, or none?
+    __host__ __device__ bool scores(int blocks) const { return top_k > 0 && (blocks > top_k || (cuts && blocks > 0)); }
     __host__ __device__ int row_groups() const { return (rows + product_queries - 1) / product_queries; }
     __host__ __device__ int mask_words() const { return (most_blocks + 31) / 32; }
 };
@@ -81,10 +82,9 @@ struct alignas(8) ranked_block
     __device__ bool before(ranked_block const& o) const { return rank > o.rank || (rank == o.rank && block < o.block); }
 };
 
-/// One list of an item.
+/// One list of an item, whose first is known by its number.
 struct decode_list
 {
-    std::int32_t *entries, *length;
     int begin, blocks; ///< that compete
 };
 
@@ -93,8 +93,10 @@ struct panel_note
 {
     bool ends; ///< there is nothing more
     bool scored;
+    bool makes_summaries; ///< the step itself may make some that are read here
     int sequence, head;
     int first, last, panels; ///< panels of the item: here, and all
+    int first_list;          ///< of its sequence
     int lists, rows;         ///< that score
     int first_row;           ///< number of its first panel's first row; the next panel's come next
     int blocks;              ///< that compete for the last list

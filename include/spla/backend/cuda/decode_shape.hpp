@@ -68,9 +68,9 @@ struct decode_arguments
 struct decode_item
 {
     int sequence, token, head, part;
+    int queries, keys;         ///< of the sequence
     int item, first_run, runs; ///< numbers of the item and of its first run; how many it has
     int run, taken;            ///< the first that is taken, how many
-    int state_rows;            ///< each run's share of the state, as long as there are rows
     float const* state;        ///< null: nothing is subtracted from it
 };
 inline constexpr int most_taken = 16;
@@ -143,7 +143,7 @@ struct decode_memory
     decode_item item[decode_warps][2]; ///< whose runs each warp multiplies, and the next
     decode_note note[decode_warps][most_places];
     int selected[decode_warps][most_taken];       ///< blocks of runs that are being found
-    decode_block block[decode_warps][most_taken]; ///< of the item that was found last
+    decode_block block[decode_warps][most_taken]; ///< of the item that was located last
     float largest[decode_warps][8], weights[decode_warps][8];
     int branches[decode_warps]; ///< what each warp has of a run
     slice* last[decode_warps];  ///< and its last place

@@ -10,7 +10,8 @@
 namespace spla::cuda
 {
 
-/// So many rows from the first on, 16 at a time; each warp has a quarter of the columns.
+/// So many rows from the first on, 16 at a time; each warp has a quarter of the columns. Without a state nothing is
+/// added.
 template <class FeatureMap, int Width, class Memory, class Sums>
 __device__ void add_state(decode_arguments const& a, float const* state, int first_row, int rows, Memory const& m,
                           Sums& sums)
@@ -28,7 +29,7 @@ __device__ void add_state(decode_arguments const& a, float const* state, int fir
         for (int j = 0; j < 4; ++j)
         {
             int const row = first + 4 * j + t;
-            bool const there = row < rows;
+            bool const there = state && row < rows;
             float const* const from = state + (first_row + row) * a.state.leading;
 #pragma unroll
             for (int i = 0; i < tiles; ++i)

@@ -25,7 +25,13 @@ public:
         int const each = all / blocks, more = all - each * blocks; // the first take one more
         next_run_ = each * block + (block < more ? block : more);
         end_ = next_run_ + each + (block < more ? 1 : 0);
+        if (next_run_ < end_) find();
     }
+
+    /// Are there so few runs that what is done once takes as long as they do?
+    __device__ bool is_short() const { return end_ - next_run_ + m_.item[warp()][0].taken <= 2; }
+    /// The first item, if there is one: known before anything of earlier launches is.
+    __device__ decode_item const* first_item() const { return found_ < 0 ? nullptr : &m_.item[warp()][0]; }
 
     /// Copies to all places that are free, up to the item after the one that is multiplied.
     __device__ void fill()
@@ -36,8 +42,9 @@ public:
             {
                 if (run_ + 1 == taken_)
                 {
-                    if (found_ > current_ || next_run_ == end_) return;
-                    find();
+                    if (located_ > current_ || (located_ == found_ && next_run_ == end_)) return;
+                    if (located_ == found_) find();
+                    locate();
                 }
                 else
                     ++run_;
@@ -51,7 +58,7 @@ public:
     /// Goes on to the next item; null: there is none.
     __device__ decode_item const* next_item()
     {
-        if (current_ == found_) return nullptr;
+        if (current_ == located_) return nullptr;
         ++current_;
         return &m_.item[warp()][current_ % 2];
     }
@@ -73,44 +80,53 @@ private:
     __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32; }
     __device__ static bool leads() { return threadIdx.x % 32 == 0; }
 
+    /// The next item, and how many of its runs are this block of threads'.
     __device__ void find()
     {
         decode_item item;
-        int queries, keys;
-        cursor_.find(next_run_, item, queries, keys);
+        cursor_.find(next_run_, item);
         int const rest = item.runs - item.run, here = end_ - next_run_;
         item.taken = rest < here ? rest : here;
         if (item.taken > most_taken) item.taken = most_taken;
-        locate(item, queries, keys);
         next_run_ += item.taken;
-        taken_ = item.taken, run_ = 0;
         ++found_;
         if (leads()) m_.item[warp()][found_ % 2] = item;
         __syncwarp();
     }
 
-    /// Lane i finds the warp's block of the i-th run, and where it lies.
-    __device__ void locate(decode_item& item, int queries, int keys)
+    /// Its blocks: lane i finds the warp's block of the i-th run, and where it lies.
+    __device__ void locate()
+    {
+        ++located_;
+        decode_item const& item = m_.item[warp()][located_ % 2];
+        taken_ = item.taken, run_ = 0;
+        float const* const state = locate_blocks(item);
+        if (leads()) m_.item[warp()][located_ % 2].state = state;
+        __syncwarp();
+    }
+    /// Returns the state that they are subtracted from, if there is one.
+    __device__ float const* locate_blocks(decode_item const& item)
     {
         auto const& bounds = a_.shape.bounds;
-        int const lane = threadIdx.x % 32, position = keys - queries + item.token;
+        int const lane = threadIdx.x % 32, first_position = item.keys - item.queries;
+        int const position = first_position + item.token;
         decode_block mine{};
-        item.state = nullptr;
         if (position < 0)
         {
             if (lane < most_taken) m_.block[warp()][lane] = mine;
-            return;
+            return nullptr;
         }
+        auto const competing = bounds.competing(position);
+        float const* const state = fetch_state(item, competing.end);
         int const own = position / block_tokens;
         int const sinks = bounds.sink_blocks < own + 1 ? bounds.sink_blocks : own + 1;
-        auto const competing = bounds.competing(position);
 
         int const first = item.run * run_blocks + warp() - sinks; // of the first run, counted in the list
         auto& blocks = m_.selected[warp()];
         int selected = 0;
         if (a_.list && competing.count() > 0)
         {
-            int const tile = position / bounds.tile - floor_divide(keys - queries, bounds.tile);
+            int const tile = position / bounds.tile - floor_divide(first_position, bounds.tile);
             std::int32_t const* const list = a_.list.list(item.sequence, tile, item.head);
             if (lane * 32 < a_.shape.list_capacity) fetch_line(list + lane * 32);
             std::int64_t const held = a_.list.length(item.sequence, tile, item.head);
@@ -149,9 +165,21 @@ private:
                     static_cast<int>(value.batch)};
         }
         if (lane < most_taken) m_.block[warp()][lane] = mine;
-        if (!subtracts) return;
-        item.state_rows = a_.shape.state_share(item.runs);
-        item.state = a_.state.matrix(detail::sequence{item.sequence, queries, keys}, item.head, competing.end);
+        return subtracts ? state : nullptr;
+    }
+    /// The state, whose rows are wanted before the first block is: this warp's part of them is on its way.
+    __device__ float const* fetch_state(decode_item const& item, int end) const
+    {
+        if (!a_.shape.residual) return nullptr;
+        float const* const state =
+            a_.state.matrix(detail::sequence{item.sequence, item.queries, item.keys}, item.head, end);
+        int const share = a_.shape.state_share(item.runs), first = item.run * share;
+        int const last = first + item.taken * share, rows = last < a_.shape.features ? last : a_.shape.features;
+        int const numbers = (rows - first) * static_cast<int>(a_.state.leading);
+        constexpr int line = 32; // numbers
+        for (int i = static_cast<int>(threadIdx.x) * line; i < numbers; i += 32 * decode_warps * line)
+            fetch_line(state + first * a_.state.leading + i);
+        return state;
     }
 
     __device__ void copy()
@@ -168,7 +196,7 @@ private:
             else
             {
                 auto& to = places_[place].rows;
-                int const head = m_.item[warp()][found_ % 2].head;
+                int const head = m_.item[warp()][located_ % 2].head;
                 full.arrive_expecting(sizeof(slice));
 #pragma unroll
                 for (int p = 0; p < Memory::panels; ++p)
@@ -187,11 +215,11 @@ private:
     Memory& m_;
     slice* places_;
     run_cursor cursor_;
-    int next_run_, end_;            ///< runs of this block of threads that are not yet found
-    int found_ = -1, current_ = -1; ///< items
-    int taken_ = 0, run_ = -1;      ///< runs of the item that was found last, and the one that is copied
-    int slices_ = 0, copied_ = 0;   ///< of the run that is copied
-    int at_ = 0, ahead_ = 0;        ///< places: the next to read, how many are full or on their way
+    int next_run_, end_;                           ///< runs of this block of threads that are not yet found
+    int found_ = -1, located_ = -1, current_ = -1; ///< items
+    int taken_ = 0, run_ = -1;    ///< runs of the item that was located last, and the one that is copied
+    int slices_ = 0, copied_ = 0; ///< of the run that is copied
+    int at_ = 0, ahead_ = 0;      ///< places: the next to read, how many are full or on their way
     std::uint32_t parity_ = 0;
 };
 

@@ -158,6 +158,19 @@ inline __device__ bool elected()
     return one;
 }
 
+/// Programmatic dependent launch (PTX ISA: griddepcontrol). The next launch of the stream, if it was allowed to (see
+/// launch_blocks()), begins once every block of threads has said so or ended...
+inline __device__ void let_next_launch_begin()
+{
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+/// ... and waits here for all that earlier launches do. No block of threads may end without having waited: what follows
+/// counts on it.
+inline __device__ void wait_for_earlier_launches()
+{
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
 /// Registers that each thread of this warpgroup has from here on.
 template <int N>
 __device__ void give_registers()

@@ -44,11 +44,19 @@ inline int multiprocessors_of(Kokkos::Cuda const& exec)
     return count;
 }
 
+/// When a launch may begin: once all before it has ended; or as soon as the one before it lets it, whose results the
+/// kernel itself then waits for (see let_next_launch_begin()).
+enum class launch_begins
+{
+    after_earlier_ones,
+    when_let
+};
+
 /// each: blocks of threads of a multiprocessor.
 template <class Arguments>
 void launch_blocks(char const* name, Kokkos::Cuda const& exec, void (*kernel)(Arguments), std::int64_t items,
                    std::int64_t shared_bytes, std::remove_const_t<Arguments> const& arguments, int threads = 384,
-                   int each = 1)
+                   int each = 1, launch_begins begins = launch_begins::after_earlier_ones)
 {
     if (items <= 0) return;
     on_device const here(exec.cuda_device());
@@ -56,8 +64,14 @@ void launch_blocks(char const* name, Kokkos::Cuda const& exec, void (*kernel)(Ar
     require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory",
                     name);
     int const blocks = static_cast<int>(std::min<std::int64_t>(items, std::int64_t{each} * multiprocessors_of(exec)));
-    kernel<<<blocks, threads, bytes, exec.cuda_stream()>>>(arguments);
-    require_success(cudaGetLastError(), "launch", name);
+    cudaLaunchAttribute early{};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t how{};
+    how.gridDim = dim3(static_cast<unsigned>(blocks)), how.blockDim = dim3(static_cast<unsigned>(threads));
+    how.dynamicSmemBytes = static_cast<std::size_t>(bytes), how.stream = exec.cuda_stream();
+    how.attrs = &early, how.numAttrs = begins == launch_begins::when_let ? 1 : 0;
+    require_success(cudaLaunchKernelEx(&how, kernel, arguments), "launch", name);
 }
 
 } // namespace spla::cuda

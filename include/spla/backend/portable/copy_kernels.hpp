@@ -26,22 +26,41 @@ struct copy_tokens
     }
 };
 
-/// New tokens of a step, packed, into the cache: one work item a row.
-template <class Exec, class Element>
-struct copy_batch_tokens
+/// Keys and values of a step's new tokens, packed, and the cache that they go to.
+template <class Element>
+struct new_rows
 {
-    detail::tensor<Element const> from;
-    detail::tensor<Element> to;
+    detail::tensor<Element const> key, value;
+    detail::tensor<Element> to_key, to_value;
+
+    explicit operator bool() const { return static_cast<bool>(to_key); }
+};
+
+/// New tokens of a step into the cache: one work item a row of keys and one a row of values.
+template <class Exec, class Element>
+struct write_new_rows
+{
+    new_rows<Element> rows;
     detail::sequence_table sequences;
 
+    std::int64_t items() const { return sequences.tokens * rows.key.extent[2] * 2; }
     KOKKOS_FUNCTION void operator()(team_of<Exec> const& team, std::int64_t item) const
     {
-        std::int64_t const head = item % from.extent[2], row = item / from.extent[2];
+        std::int64_t const heads = rows.key.extent[2], head = item / 2 % heads, row = item / 2 / heads;
         auto const place = detail::item_table{sequences.count, 1, sequences.offsets}.find(row);
         if (place.sequence >= sequences.count) return;
         detail::sequence const s = sequences[place.sequence];
-        std::int64_t const token = s.first_position() + place.item;
-        if (place.item < 0 || place.item >= s.queries || !to.map.holds(s.number, token)) return;
+        if (place.item < 0 || place.item >= s.queries) return;
+        copy(team, item % 2 == 0 ? rows.key : rows.value, item % 2 == 0 ? rows.to_key : rows.to_value, s, row,
+             s.first_position() + place.item, head);
+    }
+
+private:
+    KOKKOS_FUNCTION static void copy(team_of<Exec> const& team, detail::tensor<Element const> const& from,
+                                     detail::tensor<Element> const& to, detail::sequence const& s, std::int64_t row,
+                                     std::int64_t token, std::int64_t head)
+    {
+        if (!to.map.holds(s.number, token)) return;
         Element const* const source = from.row(0, row, head);
         Element* const target = to.row(s.number, token, head);
         Kokkos::parallel_for(Kokkos::TeamVectorRange(team, from.extent[3]),

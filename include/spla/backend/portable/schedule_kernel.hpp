@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "attention_kernel.hpp"
-#include "decoded_lists.hpp"
+#include "cleared_counters.hpp"
+#include "selection_kernel.hpp"
 
 namespace spla::portable
 {
@@ -33,12 +34,10 @@ struct schedule
         tuned_bases,
         tuned_chains,
         tuned_choices,
-        decoded_panels,      ///< of decoded sequences whose selection is not the portable one (see decoded_work)
-        decoded_list_panels, ///< and for each of their lists
-        context,             ///< tokens of their blocks that may be in a linear state
-        counted,             ///< parts up to here are work; those below say whose it is
-        reached = counted,   ///< blocks of context of all that may be tuned, one too many for what has no room
-        falls,               ///< offsets that fall
+        context,           ///< tokens of their blocks that may be in a linear state
+        counted,           ///< parts up to here are work; those below say whose it is
+        reached = counted, ///< blocks of context of all that may be tuned, one too many for what has no room
+        falls,             ///< offsets that fall
         parts
     };
     std::int32_t* counts = nullptr; ///< [parts][sequences + 1]
@@ -72,8 +71,8 @@ struct schedule_kernel
     selection_shape selection;
     int lists_per_item;
     tuned_work tuned;
-    decoded_work decoded_selection;
-    cleared_counters decoded_runs; ///< of attention of decoded tokens; there are none where it is the portable one's
+    cleared_counters decoded_panels, decoded_runs; ///< of selection and attention of decoded tokens by other kernels
+    bool opens_decoded; ///< statistics and states of decoded sequences are not the kernels' that this is made for
     std::int32_t* held; ///< [slot, 2] tokens of a slot's sequence now, and most so far; null: they stay as they are
 
     KOKKOS_FUNCTION bool may_be_tuned(detail::sequence const& s) const
@@ -82,7 +81,7 @@ struct schedule_kernel
     }
     KOKKOS_FUNCTION bool selects_decoded(detail::sequence const& s) const
     {
-        return decoded_selection.lists_each > 0 && attention.decodes(s);
+        return decoded_panels.count > 0 && attention.decodes(s);
     }
     KOKKOS_FUNCTION bool attends_decoded(detail::sequence const& s) const
     {
@@ -120,15 +119,12 @@ struct schedule_kernel
             return is_tuned ? tiles_of(s, tuned.chain_tokens) : 0;
         case schedule::tuned_choices:
             return is_tuned && tuned.lists_per_item > 0 ? ceil_divide(choices, tuned.lists_per_item) : 0;
-        case schedule::decoded_panels:
-            return selects_decoded(s) ? decoded_selection.panels(selection, s) : 0;
-        case schedule::decoded_list_panels:
-            return selects_decoded(s) ? decoded_selection.list_panels(selection, s) : 0;
         case schedule::context:
             return is_tuned ? context_of(s) : 0;
         case schedule::lists:
             return selection.lists(s);
         case schedule::completed:
+            if (opens_decoded && attention.decodes(s)) return 0;
             return s.keys / bounds.block - s.first_position() / bounds.block;
         case schedule::entering:
             return end_after(bounds, s) - end_before(bounds, s);
@@ -149,7 +145,7 @@ struct schedule_kernel
             sum(team, schedule::reached,
                 [&](int b) { return Kokkos::min(context_of(sequences[b]) / block, room + 1); });
         });
-        for (cleared_counters const& c : {decoded_selection.finished, decoded_runs})
+        for (cleared_counters const& c : {decoded_panels, decoded_runs})
             Kokkos::parallel_for(Kokkos::TeamVectorRange(team, c.count), [&](std::int64_t i) { c.first[i] = 0; });
         team.team_barrier();
         std::int32_t const* const reached = made.first(schedule::reached);
@@ -162,7 +158,6 @@ struct schedule_kernel
         if (held) Kokkos::parallel_for(Kokkos::TeamVectorRange(team, n), [&](int b) { hold(sequences[b]); });
     }
 
-private:
     /// How far a sequence is with this step, for its slot.
     KOKKOS_FUNCTION void hold(detail::sequence const& s) const
     {
@@ -172,6 +167,8 @@ private:
         now[1] = s.first_position() > 0 && now[1] > keys ? now[1] : keys;
         now[0] = keys;
     }
+
+private:
     /// The running counts of a part, from zero, by one thread of the team and its vector lanes.
     template <class Count>
     KOKKOS_FUNCTION void sum(team_of<Exec> const& team, int which, Count const& count_of) const

@@ -116,6 +116,7 @@ struct finite_token_rule
 {
     detail::tensor<Element const> x;
     detail::sequence_table sequences;
+    bool packed = false; ///< x has the new tokens alone, one after the other
 
     struct place
     {
@@ -132,7 +133,10 @@ struct finite_token_rule
     KOKKOS_FUNCTION double value(std::int64_t i) const
     {
         place const p = place_of(i);
-        return p.token < 0 ? 0.0 : finite_rule<Element>::widen_to_double(x.row(p.sequence, p.token, p.head)[p.d]);
+        if (p.token < 0) return 0.0;
+        Element const* const row =
+            packed ? x.row(0, i / x.extent[3] / x.extent[2], p.head) : x.row(p.sequence, p.token, p.head);
+        return finite_rule<Element>::widen_to_double(row[p.d]);
     }
     KOKKOS_FUNCTION bool offends(std::int64_t i) const
     {
@@ -303,13 +307,14 @@ void require_valid_lists(detail::rule_checker& c, Exec const& exec, detail::list
                detail::phrase{"ascending blocks of ", range.begin, " to ", range.end - 1, ", which compete"});
 }
 
-/// New tokens of a step are finite in the cache.
+/// New tokens of a step are finite in the cache; or, packed, before they are put there.
 template <class Exec, class Element>
 void require_finite_tokens(detail::rule_checker& c, Exec const& exec, char const* argument,
-                           detail::tensor<Element const> const& x, detail::sequence_table const& sequences)
+                           detail::tensor<Element const> const& x, detail::sequence_table const& sequences,
+                           bool packed = false)
 {
     if (c.found()) return;
-    finite_token_rule<Element> const rule{x, sequences};
+    finite_token_rule<Element> const rule{x, sequences, packed};
     auto const found = find_offence(exec, sequences.tokens * x.extent[2] * x.extent[3], rule);
     if (!found) return;
     std::int64_t const numbers = x.extent[2] * x.extent[3], row = found->at / numbers;
