@@ -107,7 +107,7 @@ void run_step(Exec const& exec, batch_plan<Element, Options> const& how, batch_c
             prefilled.select(selection);
             selection.sequences = part(false);
         }
-        decoded.select(opening.busy());
+        decoded.select();
         auto kernel = portable::make_selection<Exec, Metric, Element>(selection);
         kernel.query = call.query, kernel.key = call.key, kernel.summary = call.summary, kernel.list = call.list;
         kernel.lists_per_item = how.lists_per_item;

@@ -39,14 +39,13 @@ public:
         return counters_;
     }
 
-    /// busy: multiprocessors that the step's opening keeps.
-    void select([[maybe_unused]] std::int64_t busy) const
+    void select() const
     {
 #if defined(SPLA_HOPPER_KERNELS)
         if constexpr (has_kernel)
             if (*this)
                 cuda::select_decoded<Metric>(exec_, call_.query, call_.summary, shape_, call_.list, how_.decode_queries,
-                                             call_.scratch + how_.masses, busy);
+                                             call_.scratch + how_.masses);
 #endif
     }
 

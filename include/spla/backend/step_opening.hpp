@@ -44,16 +44,6 @@ public:
         return writes_new_rows_;
     }
 
-    /// Multiprocessors that it keeps, where that is all of its own kernel.
-    std::int64_t busy() const
-    {
-#if defined(SPLA_HOPPER_KERNELS)
-        if constexpr (has_kernel)
-            if (opens_decoded_) return cuda::opening_blocks(exec_, call_.sequences.count * how_.limits.key_heads).count;
-#endif
-        return 0;
-    }
-
     void open(portable::schedule_kernel<Exec> schedule) const
     {
         schedule.opens_decoded = opens_decoded_;

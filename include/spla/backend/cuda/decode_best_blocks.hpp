@@ -21,29 +21,25 @@ public:
     /// Items as they are scored: of one whose last panel is, lists are made.
     __device__ void run() const
     {
-        // Instructions come from memory as summaries do, and are waited for as long: while the first panels are scored,
-        // what follows is gone through once, on masses of no meaning, into a list that nobody reads.
-        bool rehearses = true;
-        for (int use = 0;;)
+        for (int use = 0;; ++use)
         {
             int const stage = use % decode_stages;
             m_.fixed.found[stage].wait(phase_parity(use, decode_stages));
             panel_note const& note = m_.fixed.note[stage];
-            if (!rehearses || note.ends) wait_for_earlier_launches();
+            wait_for_earlier_launches();
             if (note.ends) return;
-            if (!rehearses) m_.fixed.scored[stage].wait(phase_parity(use, decode_stages));
-            bool selects = rehearses ? note.scored : note.last - note.first == note.panels;
-            if (!selects && !rehearses)
+            m_.fixed.scored[stage].wait(phase_parity(use, decode_stages));
+            bool selects = note.last - note.first == note.panels;
+            if (!selects)
             {
                 if (threadIdx.x == 0)
                     m_.fixed.selects = finish_panels(a_.finished + note.number, note.last - note.first, note.panels);
                 meet();
                 selects = m_.fixed.selects;
             }
-            for (int l = 0; selects && l < (rehearses ? 1 : note.lists); ++l) select(note, l, rehearses);
+            for (int l = 0; selects && l < note.lists; ++l) select(note, l);
             meet();
-            if (!rehearses) m_.fixed.free[stage].arrive(), ++use;
-            rehearses = false;
+            m_.fixed.free[stage].arrive();
         }
     }
 
@@ -62,12 +58,11 @@ private:
     static __device__ void meet() { sync_threads(1, threads); }
 
     /// Makes one list of an item; its panels are scored, if anything must be.
-    __device__ void select(panel_note const& note, int l, bool rehearses) const
+    __device__ void select(panel_note const& note, int l) const
     {
         decode_list const list = note.list[l];
-        auto* const nowhere = reinterpret_cast<std::int32_t*>(m_.rank); // which the list comes from
-        std::int32_t* const entries = rehearses ? nowhere : a_.list.list(note.sequence, note.first_list + l, note.head);
-        int const n = rehearses ? ::min(list.blocks, 4 * threads) : list.blocks, wanted = ::min(n, s_.top_k);
+        std::int32_t* const entries = a_.list.list(note.sequence, note.first_list + l, note.head);
+        int const n = list.blocks, wanted = ::min(n, s_.top_k);
         int length = wanted;
         if (wanted == 0 || (n == wanted && !s_.cuts))
         {
@@ -76,7 +71,7 @@ private:
         }
         else
         {
-            double const total = decode_masses(a_, m_).rank(note.first_row + l * s_.group, note.rows, n, rehearses);
+            double const total = decode_masses(a_, m_).rank(note.first_row + l * s_.group, note.rows, n);
             meet();
             if (wanted < n)
                 find_last(n, wanted);
@@ -94,7 +89,6 @@ private:
             }
             length = store(taken, n, list.begin, entries);
         }
-        if (rehearses) return;
 #pragma unroll 1
         for (int i = length + threadIdx.x; i < a_.list.capacity; i += threads) entries[i] = -1;
         if (threadIdx.x == 0) a_.list.length(note.sequence, note.first_list + l, note.head) = length;

@@ -84,10 +84,10 @@ void launch_decode(Kokkos::Cuda const& exec, decode_arguments a, std::int64_t ru
         return fit < memory::most_places ? fit : memory::most_places;
     };
     static_assert(places(most_bytes) >= 2);
-    // Few runs have a multiprocessor each, and its memory.
-    int const multiprocessors = multiprocessors_of(exec);
-    bool const few = runs <= multiprocessors;
-    a.places = few ? places(most_shared_bytes) : places(most_bytes);
+    // Few runs have a multiprocessor each, and room for a block of each warp; more, and they would not begin beside
+    // earlier launches.
+    bool const few = runs <= multiprocessors_of(exec);
+    a.places = few ? std::min(block_tokens / slice_keys, places(most_shared_bytes)) : places(most_bytes);
     launch_blocks("decode", exec, decode_kernel<FeatureMap, Width, Columns>, runs, memory::bytes(a.places), a,
                   32 * decode_warps, few ? 1 : teams, launch_begins::when_let);
 }

@@ -42,15 +42,13 @@ __global__ __launch_bounds__(32 * decode_warps,
     decode_rows<FeatureMap, Width, Columns> rows(a, m);
     decode_item const* item = walk.first_item();
     if (item) queries::load(a, *item, m);
-    // Instructions come from memory as keys do, and are waited for as long. Where there are few runs, all that is done
-    // with one is gone through once, on whatever lies in a slice, while earlier launches run: nothing of it stays.
-    bool rehearses = item && walk.is_short();
-    int run = item ? item->run : 0, left = rehearses ? 1 : 0; // of the item
-    if (!rehearses) item = nullptr, wait_for_earlier_launches();
+    wait_for_earlier_launches();
     __syncthreads();
-    for (bool starts = true, first = true;;)
+    item = nullptr;
+    int run = 0, left = 0; // of the item
+    for (bool starts = true;;)
     {
-        if (!rehearses) walk.fill();
+        walk.fill();
         if (starts)
         {
             if (left == 0)
@@ -58,17 +56,11 @@ __global__ __launch_bounds__(32 * decode_warps,
                 if (item)
                 {
                     // The last of an item to finish, of all multiprocessors, merges the item.
-                    if (threadIdx.x == 0)
-                        m.merges = rehearses || finish(a.finished + item->item, item->taken) == item->runs;
+                    if (threadIdx.x == 0) m.merges = finish(a.finished + item->item, item->taken) == item->runs;
                     __syncthreads();
-                    if (m.merges) merge_runs(a, *item, rehearses);
+                    if (m.merges) merge_runs(a, *item);
                 }
-                if (rehearses)
-                {
-                    wait_for_earlier_launches();
-                    rehearses = false, item = nullptr;
-                    continue;
-                }
+                bool const first = !item;
                 item = walk.next_item();
                 if (!item) return;
                 run = item->run, left = item->taken;
@@ -77,12 +69,11 @@ __global__ __launch_bounds__(32 * decode_warps,
                     queries::load(a, *item, m);
                     __syncthreads();
                 }
-                first = false;
             }
-            rows.open(*item, run, rehearses);
+            rows.open(*item, run);
         }
-        decode_note note{slice_keys, a.shape.residual, 0, 1};
-        auto& slice = rehearses ? slices[warp * a.places] : walk.next(note);
+        decode_note note;
+        auto& slice = walk.next(note);
         rows.add(slice, note);
         starts = note.last;
         if (starts)
@@ -91,7 +82,7 @@ __global__ __launch_bounds__(32 * decode_warps,
             ++run, --left;
         }
         __syncwarp();
-        if (!rehearses) walk.leave();
+        walk.leave();
     }
 #endif
 }

@@ -21,21 +21,18 @@ public:
 
     /// Ranks of the masses of n blocks, larger masses having larger ranks, and how many have each first digit. row:
     /// number of the list's first in the first panel; rows: from panel to panel. Returns the sum of masses, where top_p
-    /// wants it. Needs a barrier after it. rehearses: masses are not read, and mean nothing.
-    __device__ double rank(int row, int rows, int n, bool rehearses) const
+    /// wants it. Needs a barrier after it.
+    __device__ double rank(int row, int rows, int n) const
     {
         for (int i = threadIdx.x; i < decode_selection_memory::bins; i += decode_selector_threads)
             m_.fixed.count[i] = 0;
-        if (rehearses)
-            sync_threads(1, decode_selector_threads);
-        else
-            find_normalisers(row, rows, n);
+        find_normalisers(row, rows, n);
         double total = 0;
 #pragma unroll 1
         for (int first = threadIdx.x; 4 * first < n; first += at_once * decode_selector_threads)
         {
             float sum[at_once][4] = {};
-            if (!rehearses) add_heads(row, rows, n, first, sum);
+            add_heads(row, rows, n, first, sum);
 #pragma unroll
             for (int i = 0; i < at_once; ++i)
             {
@@ -44,7 +41,7 @@ public:
                 for (int e = 0; e < 4; ++e)
                 {
                     if (block + e >= n) break;
-                    float const x = rehearses ? static_cast<float>(block + e) : sum[i][e];
+                    float const x = sum[i][e];
                     std::uint32_t const rank = fabsf(x) < infinity ? __float_as_uint(x) + 1u : 0u;
                     m_.rank[block + e] = rank;
                     atomicAdd(&m_.fixed.count[rank >> first_shift], 1u);

@@ -58,8 +58,7 @@ public:
         : a_(a), first_(a.unmerged + static_cast<std::int64_t>(first_run) * a.shape.run_numbers), runs_(runs), row_(row)
     {
     }
-    /// One run after the other, and both branches; into the outputs, unless it is rehearsed.
-    __device__ void merge_into(int sequence, int token, int head, bool rehearses)
+    __device__ void merge_into(int sequence, int token, int head)
     {
         sum_runs();
         auto const& out = a_.out;
@@ -69,7 +68,6 @@ public:
         for (int i = 0; i < 4; ++i) exact_.x[i] *= inverse;
         float const exact_scale = exact_.inverse_rms(out.rule, width);
         float const scale = a_.shape.residual ? residual_.inverse_rms(out.rule, width) : 0.0f;
-        if (rehearses) return;
         if (out.lse && d == 0)
             out.lse_of(sequence, token, head) =
                 sum_ == 0.0f ? -__builtin_huge_valf() : largest_ * (a_.shape.scale * 0.69314718f) + logf(sum_);
@@ -166,16 +164,16 @@ private:
     four exact_{}, residual_{};
 };
 
-/// The rows of an item, by a block of threads. rehearses: of one run of it, and nothing is written.
-inline __device__ void merge_runs(decode_arguments const& a, decode_item const& item, bool rehearses = false)
+/// The rows of an item, by a block of threads.
+inline __device__ void merge_runs(decode_arguments const& a, decode_item const& item)
 {
-    int const first = item.first_run + (rehearses ? item.run : 0), runs = rehearses ? 1 : item.runs;
     auto const& shape = a.shape;
     for (int row = static_cast<int>(threadIdx.x) / 32; row < shape.rows; row += decode_warps)
     {
         int const head = item.part * shape.rows + row;
         if (head >= shape.group) return;
-        row_merge(a, first, runs, row).merge_into(item.sequence, item.token, item.head * shape.group + head, rehearses);
+        row_merge(a, item.first_run, item.runs, row)
+            .merge_into(item.sequence, item.token, item.head * shape.group + head);
     }
 }
 

@@ -35,17 +35,16 @@ public:
         value_place_ = row * row_bytes + (lane / 8 % 2 ^ row % 8) * 16;
     }
 
-    /// Begins a run of an item, with its share of the state. rehearses: the state is not read.
-    __device__ void open(decode_item const& item, int run, bool rehearses)
+    /// Begins a run of an item, with its share of the state.
+    __device__ void open(decode_item const& item, int run)
     {
         sums_.clear();
         branches_ = 0;
-        float const* const state = rehearses ? nullptr : item.state;
-        if (rehearses ? !a_.shape.residual : !state) return;
+        if (!item.state) return;
         int const share = a_.shape.state_share(item.runs), first = run * share, left = a_.shape.features - first;
         if (left <= 0) return;
         branches_ = has_residual;
-        add_state<FeatureMap, Width>(a_, state, first, left < share ? left : share, m_, sums_);
+        add_state<FeatureMap, Width>(a_, item.state, first, left < share ? left : share, m_, sums_);
     }
     /// Adds a slice, for the exact branch and, where it is subtracted, for the residual.
     __device__ void add(slice& keys, decode_note const& note)

@@ -62,8 +62,9 @@ class decode_scores
     using vector = stored_numbers<Number>[2][width_steps]; ///< of this lane's two blocks
 
 public:
-    __device__ decode_scores(decode_selection_arguments const& a, decode_selection_places const& m)
-        : a_(a), s_(a.sizes), m_(m), row_(threadIdx.x % 32 / 4), part_(threadIdx.x % 4)
+    /// scorers: warps that score, by turns.
+    __device__ decode_scores(decode_selection_arguments const& a, decode_selection_places const& m, int scorers)
+        : a_(a), s_(a.sizes), m_(m), scorers_(scorers), row_(threadIdx.x % 32 / 4), part_(threadIdx.x % 4)
     {
     }
 
@@ -86,7 +87,7 @@ public:
                     load(note, n);
                     m_.fixed.loaded[stage].wait(phase_parity(use, decode_stages));
                 }
-                for (; n < last; n += decode_scorers) score(note, n, stage);
+                for (; n < last; n += scorers_) score(note, n, stage);
                 turn = n - last;
             }
             m_.fixed.scored[stage].arrive();
@@ -166,7 +167,7 @@ private:
                     mean[e] *= scale_[0][e / 2], variance[e] *= scale_[1][e / 2], kept[e] *= scale_[2][e / 2];
             }
             bool const ends = product_queries * (group + 1) >= note.rows;
-            if (ends && n + decode_scorers < note.last) load(note, n + decode_scorers);
+            if (ends && n + scorers_ < note.last) load(note, n + scorers_);
             store(note, n, product_queries * group, mean, variance, kept);
         }
     }
@@ -236,7 +237,7 @@ private:
     decode_selection_arguments const& a_;
     decode_selection_sizes const& s_;
     decode_selection_places const& m_;
-    int row_, part_;
+    int scorers_, row_, part_;
     vector mean_, variance_, kept_;
     float scale_[3][2];
 };

@@ -63,11 +63,10 @@ struct decode_selection_layout
 
 /// Lists of the sequences of a step that are decoded: those with at most few_queries new tokens. memory:
 /// decode_selection_layout's, its counters cleared.
-/// busy: multiprocessors that the launch before keeps.
 template <class Metric>
 void select_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& query,
                     detail::summary_tensor const& summary, portable::selection_shape const& shape,
-                    detail::list_tensor const& list, std::int64_t few_queries, std::byte* memory, std::int64_t busy)
+                    detail::list_tensor const& list, std::int64_t few_queries, std::byte* memory)
 {
     decode_selection_arguments a{query, summary, list,
                                  decode_selection_sizes_of<Metric>(shape, summary.vectors, few_queries)};
@@ -75,14 +74,13 @@ void select_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> con
     a.mass = reinterpret_cast<float*>(memory + layout.mass);
     a.sum = reinterpret_cast<panel_sum*>(memory + layout.sum);
     a.finished = reinterpret_cast<std::int32_t*>(memory + layout.finished);
-    // Few panels, a warp each: where nothing is waited for.
-    std::int64_t const free = multiprocessors_of(exec) - busy;
-    std::int64_t const wanted = ceil_divide(ceil_divide(a.sizes.most_panels, decode_scorers), a.sizes.key_heads);
-    std::int64_t const blocks = std::min(wanted * a.sizes.key_heads, free / a.sizes.key_heads * a.sizes.key_heads);
-    bool const few = blocks > 0 && wanted * a.sizes.key_heads <= 2 * blocks;
+    // Where there are few panels memory is not what is waited for, and multiprocessors are shared.
+    bool const few = a.sizes.most_panels <= 3 * few_scorers * multiprocessors_of(exec);
+    int const scorers = few ? few_scorers : decode_scorers;
+    std::int64_t const of_head = ceil_divide(ceil_divide(a.sizes.most_panels, scorers), a.sizes.key_heads);
     auto const launch = [&](auto kernel) {
-        launch_blocks("selection for decoded tokens", exec, kernel, few ? blocks : a.sizes.most_panels,
-                      decode_selection_memory::bytes(a.sizes), a, decode_threads, 1, launch_begins::when_let);
+        launch_blocks("selection for decoded tokens", exec, kernel, of_head * a.sizes.key_heads,
+                      decode_selection_memory::bytes(a.sizes), a, decode_threads(scorers), 1, launch_begins::when_let);
     };
     if (summary.storage == summary_storage::int8)
         launch(decode_selection_kernel<std::int8_t>);

@@ -24,8 +24,11 @@ inline constexpr int query_words = width_steps * 32;       ///< of 16 bytes, of 
 
 /// Warps of a block of threads: some select while others score, and one finds what comes next.
 inline constexpr int decode_selectors = 4, decode_selector_threads = 32 * decode_selectors;
-inline constexpr int decode_scorers = 7;
-inline constexpr int decode_threads = decode_selector_threads + 32 * (decode_scorers + 1);
+inline constexpr int decode_scorers = 7, few_scorers = 3; ///< the latter leave room for the launches before and after
+constexpr int decode_threads(int scorers)
+{
+    return decode_selector_threads + 32 * (scorers + 1);
+}
 inline constexpr int decode_stages = 3; ///< parts of items at once
 
 /// Of a panel and row: masses are relative to 2^reference; sum of those that are finite.

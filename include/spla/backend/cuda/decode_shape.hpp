@@ -71,7 +71,7 @@ struct decode_item
     int queries, keys;         ///< of the sequence
     int item, first_run, runs; ///< numbers of the item and of its first run; how many it has
     int run, taken;            ///< the first that is taken, how many
-    float const* state;        ///< null: nothing is subtracted from it
+    float const* state;        ///< null: nothing is subtracted from one
 };
 inline constexpr int most_taken = 16;
 

@@ -29,7 +29,7 @@ __device__ void add_state(decode_arguments const& a, float const* state, int fir
         for (int j = 0; j < 4; ++j)
         {
             int const row = first + 4 * j + t;
-            bool const there = state && row < rows;
+            bool const there = row < rows;
             float const* const from = state + (first_row + row) * a.state.leading;
 #pragma unroll
             for (int i = 0; i < tiles; ++i)

@@ -28,8 +28,6 @@ public:
         if (next_run_ < end_) find();
     }
 
-    /// Are there so few runs that what is done once takes as long as they do?
-    __device__ bool is_short() const { return end_ - next_run_ + m_.item[warp()][0].taken <= 2; }
     /// The first item, if there is one: known before anything of earlier launches is.
     __device__ decode_item const* first_item() const { return found_ < 0 ? nullptr : &m_.item[warp()][0]; }
 
@@ -89,6 +87,7 @@ private:
         item.taken = rest < here ? rest : here;
         if (item.taken > most_taken) item.taken = most_taken;
         next_run_ += item.taken;
+        item.state = fetch_state(item);
         ++found_;
         if (leads()) m_.item[warp()][found_ % 2] = item;
         __syncwarp();
@@ -100,12 +99,11 @@ private:
         ++located_;
         decode_item const& item = m_.item[warp()][located_ % 2];
         taken_ = item.taken, run_ = 0;
-        float const* const state = locate_blocks(item);
-        if (leads()) m_.item[warp()][located_ % 2].state = state;
+        if (!locate_blocks(item) && leads()) m_.item[warp()][located_ % 2].state = nullptr;
         __syncwarp();
     }
-    /// Returns the state that they are subtracted from, if there is one.
-    __device__ float const* locate_blocks(decode_item const& item)
+    /// Is there anything that they are subtracted from?
+    __device__ bool locate_blocks(decode_item const& item)
     {
         auto const& bounds = a_.shape.bounds;
         int const lane = threadIdx.x % 32, first_position = item.keys - item.queries;
@@ -114,10 +112,9 @@ private:
         if (position < 0)
         {
             if (lane < most_taken) m_.block[warp()][lane] = mine;
-            return nullptr;
+            return false;
         }
         auto const competing = bounds.competing(position);
-        float const* const state = fetch_state(item, competing.end);
         int const own = position / block_tokens;
         int const sinks = bounds.sink_blocks < own + 1 ? bounds.sink_blocks : own + 1;
 
@@ -165,12 +162,13 @@ private:
                     static_cast<int>(value.batch)};
         }
         if (lane < most_taken) m_.block[warp()][lane] = mine;
-        return subtracts ? state : nullptr;
+        return subtracts;
     }
     /// The state, whose rows are wanted before the first block is: this warp's part of them is on its way.
-    __device__ float const* fetch_state(decode_item const& item, int end) const
+    __device__ float const* fetch_state(decode_item const& item) const
     {
-        if (!a_.shape.residual) return nullptr;
+        int const position = item.keys - item.queries + item.token, end = a_.shape.bounds.state_end(position);
+        if (!a_.shape.residual || end == a_.shape.bounds.sink_blocks) return nullptr;
         float const* const state =
             a_.state.matrix(detail::sequence{item.sequence, item.queries, item.keys}, item.head, end);
         int const share = a_.shape.state_share(item.runs), first = item.run * share;

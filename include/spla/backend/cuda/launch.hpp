@@ -44,6 +44,18 @@ inline int multiprocessors_of(Kokkos::Cuda const& exec)
     return count;
 }
 
+/// Prepares a launch with so much dynamic shared memory. All of a multiprocessor's memory that can be is shared memory:
+/// launches that want it divided otherwise would not run beside one another.
+template <class Arguments>
+void prepare_kernel(char const* name, void (*kernel)(Arguments), int shared_bytes)
+{
+    require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
+                    "shared memory", name);
+    require_success(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
+        "shared memory", name);
+}
+
 /// When a launch may begin: once all before it has ended; or as soon as the one before it lets it, whose results the
 /// kernel itself then waits for (see let_next_launch_begin()).
 enum class launch_begins
@@ -61,8 +73,7 @@ void launch_blocks(char const* name, Kokkos::Cuda const& exec, void (*kernel)(Ar
     if (items <= 0) return;
     on_device const here(exec.cuda_device());
     int const bytes = static_cast<int>(shared_bytes);
-    require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory",
-                    name);
+    prepare_kernel(name, kernel, bytes);
     int const blocks = static_cast<int>(std::min<std::int64_t>(items, std::int64_t{each} * multiprocessors_of(exec)));
     cudaLaunchAttribute early{};
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;

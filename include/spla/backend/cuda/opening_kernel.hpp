@@ -152,20 +152,6 @@ void load_opening(Kokkos::Cuda const& exec)
                  opening_kernel<FeatureMap, 16, has_variances<Metric>>);
 }
 
-/// Blocks of threads that open a step of so many sequences x key heads: `parts` of each, more where there are few.
-struct opening_blocks
-{
-    int parts = 1;
-    std::int64_t count;
-
-    opening_blocks(Kokkos::Cuda const& exec, std::int64_t heads)
-    {
-        std::int64_t const room = opening_teams * multiprocessors_of(exec);
-        while (parts < 4 && 2 * parts * heads <= room) parts *= 2;
-        count = step_schedule<opening_threads>::parts + parts * heads;
-    }
-};
-
 /// Opens a step: its schedule, and all that its decoded sequences add to statistics and states. Keys and values are as
 /// those that can_decode(), a metric's statistics as those that make_statistics_on_cuda() takes.
 template <class Metric, class FeatureMap>
@@ -183,11 +169,15 @@ void open_step(Kokkos::Cuda const& exec, portable::schedule_kernel<Kokkos::Cuda>
                         static_cast<int>(shape.key_heads),
                         1,
                         shape.residual};
-    opening_blocks const blocks(exec, shape.sequences.count * shape.key_heads);
-    a.parts = blocks.parts;
+    std::int64_t const heads = shape.sequences.count * shape.key_heads;
+    // Few sequences: more blocks of threads for each.
+    std::int64_t const room = opening_teams * multiprocessors_of(exec);
+    while (a.parts < 4 && 2 * a.parts * heads <= room) a.parts *= 2;
+    std::int64_t const blocks = step_schedule<opening_threads>::parts + a.parts * heads;
     auto const launch = [&](auto* kernel) {
         on_device const here(exec.cuda_device());
-        kernel<<<static_cast<unsigned>(blocks.count), opening_threads, 0, exec.cuda_stream()>>>(a);
+        prepare_kernel("opening of a step", kernel, 0);
+        kernel<<<static_cast<unsigned>(blocks), opening_threads, 0, exec.cuda_stream()>>>(a);
         require_success(cudaGetLastError(), "launch", "opening of a step");
     };
     if (summary.head_dim <= 64)
