@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 
 from plot_curves import by_tokens
 
-NAMES = {"decode.whole": "spla, whole step", "decode.whole.worst": "spla, step that closes a block",
+NAMES = {"decode.whole": "spla, whole step", "decode.whole.enters": "spla, the step in which blocks leave the window",
          "decode.both": "spla, both branches on given lists"}
 
 

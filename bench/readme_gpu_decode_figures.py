@@ -29,7 +29,8 @@ def figures(path):
     own = {(x["what"], x["shape"]["tokens"], x["shape"]["batch"]): x for x in lines if x["what"].startswith("decode.")}
     first, shape, name = lines[0], lines[0]["shape"], path.relative_to(bench.parent)
     sizes = sorted({(tokens, batch) for _, tokens, batch in own})
-    steps = [[size(tokens), str(batch), us(own.get(("decode.whole", tokens, batch))), us(own.get(("decode.whole.worst", tokens, batch))),
+    steps = [[size(tokens), str(batch), us(own.get(("decode.whole", tokens, batch))), us(own.get(("decode.whole.closes", tokens, batch))),
+              us(own.get(("decode.whole.enters", tokens, batch))),
               f"{1e3 * own['decode.whole', tokens, batch]['floor_ms']:.0f} us", against_peer(own["decode.whole", tokens, batch]),
               ratio(own["decode.whole", tokens, batch])] for tokens, batch in sizes]
     once = min((tokens for tokens, _ in sizes), key=lambda tokens: abs(tokens - 32768))  # a list is as long in any context
@@ -40,9 +41,10 @@ def figures(path):
     return (f"{first['device']}, driver {first['driver']}, CUDA {first['cuda']}, {first['date']}; one new token of each sequence, bf16, "
             f"{shape['q_heads']} query and {shape['kv_heads']} key\nheads, D {shape['d']}, 64 exact blocks, replayed from a graph, caches "
             f"emptied before each step ([measurements]({name}),\nmade by `bench/run_gpu_decode`). A step writes its keys, keeps statistics "
-            f"and state, selects, and attends; floor: the bytes it has\nto read, at 4.52 TB/s; dense: the fastest of the dense kernels in "
+            f"and state, selects, and attends; beside\nit the step that completes a block of every sequence, and the next, "
+            f"with which a block of every sequence enters the state; floor: the bytes\nthat a step has to read, at 4.52 TB/s; dense: the fastest of the dense kernels in "
             f"the same run\n({dense}):\n\n"
-            + table(["context", "batch", "step", "that closes a block", "floor", "dense", "ratio"], steps)
+            + table(["context", "batch", "step", "that closes blocks", "the next", "floor", "dense", "ratio"], steps)
             + f"\n![Time of a step by context]({name.with_suffix('.png')})\n"
             + (f"\nThe exact branch on lists that are given, with the launches of its step, beside {lists}\n(lists cut into the number of runs "
                f"that is fastest, and merged):\n\n" + table(["batch", "spla", "floor", "peer", "ratio"], given) if given else "") + "\n")

@@ -124,8 +124,7 @@ int serve(std::vector<request>& requests, bool print)
         Kokkos::deep_copy(exec, query, h_query), Kokkos::deep_copy(exec, new_key, h_key);
         Kokkos::deep_copy(exec, new_value, h_value);
 
-        spla::write_cache(exec, plan, batch, new_key, new_value, cache, pool);
-        spla::run_batch(exec, plan, batch, query, cache, output, pool, scratch);
+        spla::run_batch(exec, plan, batch, query, spla::new_tokens{new_key, new_value}, cache, output, pool, scratch);
 
         Kokkos::deep_copy(exec, h_output, output);
         exec.fence();

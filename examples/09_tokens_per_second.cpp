@@ -91,12 +91,10 @@ public:
         auto const lengths = lengths_;
         Kokkos::parallel_for(
             "grow", Kokkos::RangePolicy<space>(exec_, 0, batch_), KOKKOS_LAMBDA(int const b) { ++lengths(b); });
-        spla::write_cache(exec_, plan_, now_, key_, value_, cache_, pool_);
         spla::attention_extras<element> with;
-        if (dense_)
-            spla::run_batch(exec_, plan_, now_, query_, cache_, output_, pool_, scratch_, with.use_lists(lists_));
-        else
-            spla::run_batch(exec_, plan_, now_, query_, cache_, output_, pool_, scratch_);
+        if (dense_) with.use_lists(lists_);
+        spla::run_batch(exec_, plan_, now_, query_, spla::new_tokens{key_, value_}, cache_, output_, pool_, scratch_,
+                        with);
     }
     double seconds_a_step()
     {

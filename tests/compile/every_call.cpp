@@ -85,7 +85,11 @@ void step(exec_space const& exec, spla::options<> const& o)
     auto const in = [&](auto const& cache, spla::pool_sizes const& sizes) {
         auto const pool = spla::make_state_pool(exec, limits, sizes, o);
         if constexpr (!requires { cache.key_offsets; })
+        {
             spla::write_cache(exec, plan, batch, new_key, new_value, cache, pool);
+            spla::run_batch(exec, plan, batch, query, spla::new_tokens{new_key, new_value}, cache, output, pool,
+                            scratch);
+        }
         spla::run_batch(exec, plan, batch, query, cache, output, pool, scratch);
         spla::fork_slots(exec, pool, indices("none", 0), indices("none", 0));
         spla::fork_pages(exec, pool, indices("none", 0), indices("none", 0));

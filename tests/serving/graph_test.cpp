@@ -41,8 +41,8 @@ struct captured_step
     {
         spla::sequence_batch<space> const batch{offsets, lengths, slots};
         spla::paged_cache const cache{served.key, served.value, table};
-        spla::write_cache(exec, served.plan, batch, new_key, new_value, cache, served.pool);
-        spla::run_batch(exec, served.plan, batch, query, cache, output, served.pool, served.scratch);
+        spla::run_batch(exec, served.plan, batch, query, spla::new_tokens{new_key, new_value}, cache, output,
+                        served.pool, served.scratch);
     }
     /// Fills the arrays; sequences that have no part are padding of numbers that must not matter.
     void fill(std::vector<step_part> const& parts)

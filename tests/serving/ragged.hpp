@@ -43,9 +43,10 @@ public:
     using options = spla::options<>;
 
     /// Every problem is a batch of one; heads, widths and weights are those of the first. Pages hold two blocks. least:
-    /// limits that are raised to what the problems need.
+    /// limits that are raised to what the problems need. writes: the step with the queries puts its tokens into the
+    /// cache, where NaN stands until then.
     ragged_batch(std::vector<problem_data> const& problems, options const& o, cache_layout layout,
-                 spla::batch_limits const& least = {});
+                 spla::batch_limits const& least = {}, bool writes = false);
 
     spla::plan const& plan() const { return plan_.how; }
     /// Of the step with the queries.
@@ -76,6 +77,7 @@ private:
     std::vector<problem_data> const& d_;
     options o_;
     cache_layout layout_;
+    bool writes_;
     int page_tokens_, capacity_, width_ = 1;
     Exec exec_;
     std::vector<host_view<Element>> query_, key_, value_, residual_query_, residual_key_;
@@ -87,8 +89,8 @@ private:
 
 template <class Exec, class Element>
 ragged_batch<Exec, Element>::ragged_batch(std::vector<problem_data> const& problems, options const& o,
-                                          cache_layout layout, spla::batch_limits const& least)
-    : d_(problems), o_(o), layout_(layout), page_tokens_(2 * o.block), capacity_(page_tokens_)
+                                          cache_layout layout, spla::batch_limits const& least, bool writes)
+    : d_(problems), o_(o), layout_(layout), writes_(writes), page_tokens_(2 * o.block), capacity_(page_tokens_)
 {
     shape const& z = d_[0].size;
     for (auto const& d : d_)
@@ -147,7 +149,7 @@ auto ragged_batch<Exec, Element>::cache_of(std::vector<host_view<Element>> const
     std::fill_n(host.data(), host.size(), narrow<Element>(std::numeric_limits<double>::quiet_NaN()));
     std::size_t const token = static_cast<std::size_t>(heads) * dim;
     for (int b = 0; b < count(); ++b)
-        for (int t = 0; t < d_[b].size.keys; ++t)
+        for (int t = 0; t < d_[b].size.keys - (writes_ ? d_[b].size.queries : 0); ++t)
         {
             std::size_t const at =
                 pages ? page(b, t / page_tokens_) * page_tokens_ + t % page_tokens_ : b * capacity_ + t;
@@ -165,7 +167,7 @@ void ragged_batch<Exec, Element>::step(std::vector<int> const& begin, std::vecto
     int const n = count();
     auto const tile = spla::window_of(o_).tile;
     std::vector<int> first{0}, first_key{0}, slot;
-    std::vector<host_view<Element>> query, residual_query, key, value, residual_key;
+    std::vector<host_view<Element>> query, residual_query, key, value, residual_key, new_key, new_value;
     for (int b = 0; b < n; ++b)
     {
         first.push_back(first.back() + end[b] - begin[b]);
@@ -179,6 +181,8 @@ void ragged_batch<Exec, Element>::step(std::vector<int> const& begin, std::vecto
         };
         query.push_back(part(query_));
         key.push_back(rows_of(key_[b], 0, end[b])), value.push_back(rows_of(value_[b], 0, end[b]));
+        new_key.push_back(rows_of(key_[b], begin[b], end[b])),
+            new_value.push_back(rows_of(value_[b], begin[b], end[b]));
         if (z.residual_dim == 0) continue;
         residual_query.push_back(part(residual_query_)), residual_key.push_back(rows_of(residual_key_[b], 0, end[b]));
     }
@@ -218,8 +222,13 @@ void ragged_batch<Exec, Element>::step(std::vector<int> const& begin, std::vecto
     if (d_[0].sparse_weight.size() > 0) e.norm_weights(d_[0].sparse_weight, d_[0].residual_weight);
     spla::sequence_batch<space> const batch{numbers(first), numbers(end), numbers(slot)};
     auto const residual_q = packed_rows<Element, space>(residual_query, z.query_heads, z.residual_dim);
+    spla::new_tokens const fresh{packed_rows<Element, space>(new_key, z.key_heads, z.head_dim),
+                                 packed_rows<Element, space>(new_value, z.key_heads, z.value_dim)};
     auto const run = [&](auto const& cache, auto const& residual_cache) {
         if (z.residual_dim > 0) e.residual_inputs(spla::packed(residual_q), residual_cache);
+        if constexpr (!requires { cache.key_offsets; })
+            if (made && writes_)
+                return spla::run_batch(exec_, step_plan_, batch, q, fresh, cache, output, pool_, step_scratch_, e);
         if (made)
             spla::run_batch(exec_, step_plan_, batch, q, cache, output, pool_, step_scratch_, e);
         else

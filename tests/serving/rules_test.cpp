@@ -238,6 +238,21 @@ TEST_CASE("rules of plans and pools", "[serving][rules]")
             spla::fork_slots(exec, x.pool, numbers({1, 2}), numbers({3}));
         },
         "fork_slots", {{}, rule_kind::shape, "to.extent(0)", "1", "2"});
+    auto const run_with = [&](auto const& fresh) {
+        spla::run_batch(x.exec, x.plan, x.batch(), x.query, fresh, x.cache(), x.output, x.pool, x.scratch);
+    };
+    std::string const before = x.bytes();
+    expect_throw(
+        [&] {
+            run_with(spla::new_tokens{x.new_key, token_rows(16, 2, 12)});
+        },
+        "run_batch", {{}, rule_kind::shape, "new_value", "[16, 2, 12]", "[17, 2, 12]"});
+    expect_throw(
+        [&] {
+            run_with(spla::new_tokens{token_rows(17, 1, 8), x.new_value});
+        },
+        "run_batch", {{}, rule_kind::shape, "new_key", "[17, 1, 8]", "[17, 2, 8]"});
+    CHECK(x.bytes() == before);
     x.new_value = token_rows(16, 2, 12);
     expect_throw([&] { x.write(); }, "write_cache", {{}, rule_kind::shape, "new_value", "[16, 2, 12]", "[17, 2, 12]"});
 }
@@ -334,6 +349,17 @@ TEST_CASE("checked mode names the first offence of a step's arrays, and writes n
     x.value(x.table(2, 0), 11, 1, 7) = std::numeric_limits<float>::infinity();
     expect_throw([&] { x.run(); }, "run_batch",
                  {{}, rule_kind::value, "cache.value of new token, head, number [16, 1, 7]", "inf", "a finite number"});
+    // Tokens that the step would put into the cache, which then holds none of them.
+    x.new_value(16, 1, 7) = std::numeric_limits<float>::infinity();
+    std::string const before = x.bytes();
+    expect_throw(
+        [&] {
+            spla::run_batch(x.exec, x.plan, x.batch(), x.query, spla::new_tokens{x.new_key, x.new_value}, x.cache(),
+                            x.output, x.pool, x.scratch);
+        },
+        "run_batch",
+        {{}, rule_kind::value, "new_value of new token, head, number [16, 1, 7]", "inf", "a finite number"});
+    CHECK(x.bytes() == before);
 }
 
 TEST_CASE("unchecked, a sequence that breaks a rule is passed over and the others are served", "[serving][checked]")

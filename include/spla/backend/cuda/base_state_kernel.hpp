@@ -274,7 +274,7 @@ void launch_base_state(Kokkos::Cuda const& exec, base_state_arguments const& a)
     static_assert(bytes <= most_shared_bytes);
     launch_blocks("residual branch", exec, base_state_kernel<FeatureMap, Width>,
                   static_cast<std::int64_t>(a.shape.tiles.most_tiles) * a.shape.tiles.key_heads, bytes, a,
-                  base_threads);
+                  {.threads = base_threads});
 }
 
 } // namespace spla::cuda

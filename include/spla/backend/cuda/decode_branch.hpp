@@ -89,7 +89,7 @@ void launch_decode(Kokkos::Cuda const& exec, decode_arguments a, std::int64_t ru
     bool const few = runs <= multiprocessors_of(exec);
     a.places = few ? std::min(block_tokens / slice_keys, places(most_shared_bytes)) : places(most_bytes);
     launch_blocks("decode", exec, decode_kernel<FeatureMap, Width, Columns>, runs, memory::bytes(a.places), a,
-                  32 * decode_warps, few ? 1 : teams, launch_begins::when_let);
+                  {.threads = 32 * decode_warps, .each = few ? 1 : teams, .begins_early = true});
 }
 template <class FeatureMap>
 void launch_decode(Kokkos::Cuda const& exec, decode_arguments const& a, std::int64_t runs)

@@ -41,7 +41,8 @@ struct panel_place
     int lists_before; ///< panels of sequences before, each as often as lists are scored with it
 };
 
-/// Panels of one key head, counted sequence after sequence. All of a warp call each function.
+/// Panels of one key head, counted sequence after sequence; 32 neighbouring ones are kept. All of a warp call each
+/// function.
 class panel_cursor
 {
 public:
@@ -58,7 +59,7 @@ public:
         if (number < panels_before_) base_ = panels_before_ = lists_before_ = 0;
         for (;; base_ += 32)
         {
-            neighbours const here = at(base_);
+            neighbours const& here = at(base_);
             int const all = number_of_lane(here.panel_end, 31);
             if (number >= panels_before_ + all)
             {
@@ -80,22 +81,26 @@ private:
         int queries, keys, panels, lists; ///< lists: panels of each list
         int panel_end, list_end;          ///< of the 32, up to its last
     };
-    __device__ neighbours at(int base)
+    __device__ neighbours const& at(int base)
     {
+        if (base == kept_) return here_;
         detail::sequence const s = sequences_.of_lane(base);
-        neighbours n{static_cast<int>(s.queries), static_cast<int>(s.keys), 0, 0, 0, 0};
-        if (n.queries > 0)
+        here_ = {static_cast<int>(s.queries), static_cast<int>(s.keys), 0, 0, 0, 0};
+        if (here_.queries > 0)
         {
-            decode_lists const lists(s_, n.queries, n.keys);
-            n.panels = (lists.count + s_.lists_each - 1) / s_.lists_each * lists.panels;
-            n.lists = lists.count * lists.panels;
+            decode_lists const lists(s_, here_.queries, here_.keys);
+            here_.panels = (lists.count + s_.lists_each - 1) / s_.lists_each * lists.panels;
+            here_.lists = lists.count * lists.panels;
         }
-        n.panel_end = sum_to_lane(n.panels), n.list_end = sum_to_lane(n.lists);
-        return n;
+        here_.panel_end = sum_to_lane(here_.panels), here_.list_end = sum_to_lane(here_.lists);
+        kept_ = base;
+        return here_;
     }
 
     decode_selection_sizes const& s_;
     decode_sequences sequences_;
+    neighbours here_;
+    int kept_ = -1; ///< first of those that are here
     int panels_ = 0;
     int base_ = 0, panels_before_ = 0, lists_before_ = 0; ///< the first of 32 sequences, and what is before it
 };

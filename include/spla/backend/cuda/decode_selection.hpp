@@ -74,13 +74,17 @@ void select_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> con
     a.mass = reinterpret_cast<float*>(memory + layout.mass);
     a.sum = reinterpret_cast<panel_sum*>(memory + layout.sum);
     a.finished = reinterpret_cast<std::int32_t*>(memory + layout.finished);
-    // Where there are few panels memory is not what is waited for, and multiprocessors are shared.
+    // Few panels: multiprocessors are shared with the launches before and after. Many: memory is what is waited for,
+    // and halves of lines wait for each other in the first-level cache.
     bool const few = a.sizes.most_panels <= 3 * few_scorers * multiprocessors_of(exec);
     int const scorers = few ? few_scorers : decode_scorers;
     std::int64_t const of_head = ceil_divide(ceil_divide(a.sizes.most_panels, scorers), a.sizes.key_heads);
     auto const launch = [&](auto kernel) {
         launch_blocks("selection for decoded tokens", exec, kernel, of_head * a.sizes.key_heads,
-                      decode_selection_memory::bytes(a.sizes), a, decode_threads(scorers), 1, launch_begins::when_let);
+                      decode_selection_memory::bytes(a.sizes), a,
+                      {.threads = decode_threads(scorers),
+                       .begins_early = true,
+                       .memory = few ? memory_division::all_shared : memory_division::least_shared});
     };
     if (summary.storage == summary_storage::int8)
         launch(decode_selection_kernel<std::int8_t>);

@@ -164,7 +164,7 @@ private:
         if (lane < most_taken) m_.block[warp()][lane] = mine;
         return subtracts;
     }
-    /// The state, whose rows are wanted before the first block is: this warp's part of them is on its way.
+    /// The state. The first run's share of it is wanted before its first block is: this warp's part is on its way.
     __device__ float const* fetch_state(decode_item const& item) const
     {
         int const position = item.keys - item.queries + item.token, end = a_.shape.bounds.state_end(position);
@@ -172,7 +172,7 @@ private:
         float const* const state =
             a_.state.matrix(detail::sequence{item.sequence, item.queries, item.keys}, item.head, end);
         int const share = a_.shape.state_share(item.runs), first = item.run * share;
-        int const last = first + item.taken * share, rows = last < a_.shape.features ? last : a_.shape.features;
+        int const last = first + share, rows = last < a_.shape.features ? last : a_.shape.features;
         int const numbers = (rows - first) * static_cast<int>(a_.state.leading);
         constexpr int line = 32; // numbers
         for (int i = static_cast<int>(threadIdx.x) * line; i < numbers; i += 32 * decode_warps * line)

@@ -44,44 +44,48 @@ inline int multiprocessors_of(Kokkos::Cuda const& exec)
     return count;
 }
 
-/// Prepares a launch with so much dynamic shared memory. All of a multiprocessor's memory that can be is shared memory:
-/// launches that want it divided otherwise would not run beside one another.
-template <class Arguments>
-void prepare_kernel(char const* name, void (*kernel)(Arguments), int shared_bytes)
+/// How a multiprocessor's memory is divided between shared memory and first-level cache. Launches that want it divided
+/// otherwise do not run beside one another; and one that does not say gets what the one before it had.
+enum class memory_division
 {
-    require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
-                    "shared memory", name);
-    require_success(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
-        "shared memory", name);
-}
-
-/// When a launch may begin: once all before it has ended; or as soon as the one before it lets it, whose results the
-/// kernel itself then waits for (see let_next_launch_begin()).
-enum class launch_begins
-{
-    after_earlier_ones,
-    when_let
+    as_it_is,
+    all_shared,
+    least_shared
 };
 
-/// each: blocks of threads of a multiprocessor.
+/// How a kernel is launched.
+struct launch_way
+{
+    int threads = 384, each = 1; ///< of a block; blocks of a multiprocessor at most, 0: as many as there are items
+    /// Begins as soon as the launch before lets it (see let_next_launch_begin()), whose results the kernel waits for.
+    bool begins_early = false;
+    memory_division memory = memory_division::as_it_is;
+};
+
 template <class Arguments>
 void launch_blocks(char const* name, Kokkos::Cuda const& exec, void (*kernel)(Arguments), std::int64_t items,
-                   std::int64_t shared_bytes, std::remove_const_t<Arguments> const& arguments, int threads = 384,
-                   int each = 1, launch_begins begins = launch_begins::after_earlier_ones)
+                   std::int64_t shared_bytes, std::remove_const_t<Arguments> const& arguments,
+                   launch_way const& way = {})
 {
     if (items <= 0) return;
     on_device const here(exec.cuda_device());
+    auto const set = [&](cudaFuncAttribute attribute, int value) {
+        require_success(cudaFuncSetAttribute(kernel, attribute, value), "shared memory", name);
+    };
     int const bytes = static_cast<int>(shared_bytes);
-    prepare_kernel(name, kernel, bytes);
-    int const blocks = static_cast<int>(std::min<std::int64_t>(items, std::int64_t{each} * multiprocessors_of(exec)));
+    set(cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (way.memory != memory_division::as_it_is)
+        set(cudaFuncAttributePreferredSharedMemoryCarveout,
+            way.memory == memory_division::all_shared ? cudaSharedmemCarveoutMaxShared : cudaSharedmemCarveoutMaxL1);
+    std::int64_t const most = std::int64_t{way.each} * multiprocessors_of(exec);
     cudaLaunchAttribute early{};
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t how{};
-    how.gridDim = dim3(static_cast<unsigned>(blocks)), how.blockDim = dim3(static_cast<unsigned>(threads));
+    how.gridDim = dim3(static_cast<unsigned>(way.each > 0 ? std::min(items, most) : items));
+    how.blockDim = dim3(static_cast<unsigned>(way.threads));
     how.dynamicSmemBytes = static_cast<std::size_t>(bytes), how.stream = exec.cuda_stream();
-    how.attrs = &early, how.numAttrs = begins == launch_begins::when_let ? 1 : 0;
+    how.attrs = &early, how.numAttrs = way.begins_early ? 1 : 0;
     require_success(cudaLaunchKernelEx(&how, kernel, arguments), "launch", name);
 }
 

@@ -175,10 +175,8 @@ void open_step(Kokkos::Cuda const& exec, portable::schedule_kernel<Kokkos::Cuda>
     while (a.parts < 4 && 2 * a.parts * heads <= room) a.parts *= 2;
     std::int64_t const blocks = step_schedule<opening_threads>::parts + a.parts * heads;
     auto const launch = [&](auto* kernel) {
-        on_device const here(exec.cuda_device());
-        prepare_kernel("opening of a step", kernel, 0);
-        kernel<<<static_cast<unsigned>(blocks), opening_threads, 0, exec.cuda_stream()>>>(a);
-        require_success(cudaGetLastError(), "launch", "opening of a step");
+        launch_blocks("opening of a step", exec, kernel, blocks, 0, a,
+                      {.threads = opening_threads, .each = 0, .memory = memory_division::all_shared});
     };
     if (summary.head_dim <= 64)
         launch(opening_kernel<FeatureMap, 8, has_variances<Metric>>);

@@ -76,7 +76,7 @@ void launch_selection(Kokkos::Cuda const& exec, selection_arguments const& a)
 {
     launch_blocks("selection", exec, selection_kernel<Metric, Width, Single>,
                   static_cast<std::int64_t>(a.sizes.most_items) * a.sizes.key_heads,
-                  selection_memory<Width>::bytes(a.sizes), a, selection_threads);
+                  selection_memory<Width>::bytes(a.sizes), a, {.threads = selection_threads});
 }
 template <class Metric, int Width>
 void launch_selection_of_width(Kokkos::Cuda const& exec, selection_arguments const& a)
