@@ -22,6 +22,8 @@ template __global__ void state_kernel<state_arguments>(const __grid_constant__ s
 template __global__ void decode_kernel<softmax_pair, 64, 8>(const __grid_constant__ decode_arguments);
 template __global__ void decode_kernel<softmax_pair, 128, 4>(const __grid_constant__ decode_arguments);
 template __global__ void decode_kernel<softmax_pair, 128, 8>(const __grid_constant__ decode_arguments);
+template __global__ void opening_kernel<softmax_pair, 8, true>(const __grid_constant__ opening_arguments);
+template __global__ void opening_kernel<softmax_pair, 16, true>(const __grid_constant__ opening_arguments);
 template __global__ void decode_selection_kernel<bfloat16>(const __grid_constant__ decode_selection_arguments);
 template __global__ void decode_selection_kernel<std::int8_t>(const __grid_constant__ decode_selection_arguments);
 } // namespace spla::cuda
