@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Decode steps on a GPU: bench_gpu_decode [--tokens=32768,131072] [--batches=1,16,64] [--heads=32/8] [--dim=128]
-// [--json=FILE]. One new token of each sequence, replayed from a graph with caches driven out: the whole step, both
-// branches on given lists, the exact branch on them. The step is held against prefill's output of the same token
-// first. `closes`, `enters`: the step whose token completes a block, and that of the next token, with which a block leaves
-// the window; of all sequences at once.
+// [--summaries=bf16|int8] [--json=FILE]. One new token of each sequence, replayed from a graph with caches driven out:
+// the whole step, both branches on given lists, the exact branch on them. The step is held against prefill's output of
+// the same token first. `closes`, `enters`: the step whose token completes a block, and that of the next token, with
+// which a block leaves the window; of all sequences at once.
 #include "decode_case.hpp"
 #include "settings.hpp"
 #include "timing.hpp"
@@ -20,6 +20,7 @@ namespace spla_bench
 struct decode_settings : shared_settings
 {
     std::vector<std::int64_t> batches{1, 16, 64};
+    spla::summary_storage summaries = spla::summary_storage::bf16;
 };
 
 inline decode_settings parse_decode(int count, char** arguments)
@@ -28,8 +29,12 @@ inline decode_settings parse_decode(int count, char** arguments)
     s.tokens = {32768, 131072};
     read_arguments("bench_gpu_decode", count, arguments, [&](std::string const& name, std::string const& value) {
         if (s.take(name, value)) return true;
-        if (name != "--batches") return false;
-        s.batches = numbers_in(value);
+        if (name == "--batches")
+            s.batches = numbers_in(value);
+        else if (name == "--summaries" && (value == "bf16" || value == "int8"))
+            s.summaries = value == "int8" ? spla::summary_storage::int8 : spla::summary_storage::bf16;
+        else
+            return false;
         return true;
     });
     return s;
@@ -65,7 +70,9 @@ struct step_bytes
         std::int64_t const exact_blocks = blocks - competing + std::min<std::int64_t>(competing, c.o.top_k);
         exact = heads * exact_blocks * window.block * row;
         both = exact + heads * c.o.feature_map.features(static_cast<int>(p.head_dim)) * p.value_dim * 4.0;
-        whole = both + heads * competing * (2.0 + c.o.kept_keys) * p.head_dim * 2.0;
+        bool const eight_bits = c.o.storage == spla::summary_storage::int8; // and a scale of each vector
+        double const vector = eight_bits ? p.head_dim + 4.0 : 2.0 * p.head_dim;
+        whole = both + heads * competing * (2.0 + c.o.kept_keys) * vector;
     }
 };
 
@@ -96,7 +103,8 @@ inline bool measure(decode_settings const& s, std::int64_t tokens, std::int64_t 
         return true;
     }
     captured_stream const stream;
-    spla::options<> const o;
+    spla::options<> o;
+    o.storage = s.summaries;
     decode_case const c(stream, make_inputs(p), o, static_cast<int>(batch));
     if (usual) std::cout << c.plan() << '\n';
     double const far = difference_from_prefill(c);
@@ -120,10 +128,11 @@ inline bool measure(decode_settings const& s, std::int64_t tokens, std::int64_t 
             file << "{\"what\": \"decode." << what << "\", \"shape\": {\"tokens\": " << tokens
                  << ", \"batch\": " << batch << ", \"q_heads\": " << p.query_heads << ", \"kv_heads\": " << p.key_heads
                  << ", \"d\": " << p.head_dim << ", \"dv\": " << p.value_dim
-                 << ", \"dtype\": \"bf16\", \"top_k\": " << o.top_k << "}, \"ms\": " << t.median
-                 << ", \"min\": " << t.least << ", \"max\": " << t.most << ", \"n\": " << t.count
-                 << ", \"gbs\": " << least_bytes / t.median / 1e6 << ", \"floor_ms\": " << floor / 1e3
-                 << ", \"device\": \"" << device << "\"}" << std::endl;
+                 << ", \"dtype\": \"bf16\", \"summaries\": \""
+                 << (s.summaries == spla::summary_storage::int8 ? "int8" : "bf16") << "\", \"top_k\": " << o.top_k
+                 << "}, \"ms\": " << t.median << ", \"min\": " << t.least << ", \"max\": " << t.most
+                 << ", \"n\": " << t.count << ", \"gbs\": " << least_bytes / t.median / 1e6
+                 << ", \"floor_ms\": " << floor / 1e3 << ", \"device\": \"" << device << "\"}" << std::endl;
     };
     add(usual ? "whole" : kind == step_kind::closes ? "whole.closes" : "whole.enters", bytes.whole, [&] { c.whole(); });
     if (!usual) return true;
