@@ -94,7 +94,7 @@ private:
         if (f) entries_[count_++] = {name, &f, written};
         return *this;
     }
-    static constexpr int most = 24; // of a step with all of attention_extras: 21
+    static constexpr int most = 24; // of a step with new tokens and all of attention_extras: 23
     entry entries_[most];
     int count_ = 0;
 };
