@@ -45,10 +45,7 @@ void run_call(Exec const& exec, batch_plan<Element, Options> const& how, backend
     if (how.options.checked) backend::validate_batch("run_batch", exec, how, call);
     if (call.sequences.count > 0) backend::run_step(exec, how, call);
 }
-} // namespace detail
 
-namespace detail
-{
 template <class Exec, class Element, class Options, class MemorySpace, class Query, class Cache, class Output,
           class Workspace>
 std::optional<violation> check_batch(batch_plan<Element, Options> const& how, batch_facts const& facts,
@@ -89,6 +86,9 @@ check_batch(Exec const&, batch_plan<Element, Options> const& how, sequence_batch
             attention_extras<typename Query::non_const_value_type> const& extras = {})
 {
     detail::require_writable<Element, NewKey, NewValue, Cache>();
+    static_assert(
+        !requires(Cache const& c) { c.key_offsets; },
+        "spla::run_batch: packed_keys hold all tokens already, the new ones too");
     static_assert(accessible_from<Exec, NewKey, NewValue>,
                   "spla::run_batch: new keys and values must be accessible from the execution space");
     auto facts = detail::batch_facts_of(batch, query, cache, output, scratch);

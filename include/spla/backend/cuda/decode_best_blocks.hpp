@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "decode_masses.hpp"
+#include "decode_sequences.hpp"
 
 /// The best blocks of one list (spec section 2, step 3), by the warps that select: which rank is the last that is
 /// taken is found digit by digit, most often by the first alone.
@@ -184,13 +185,7 @@ private:
     __device__ int add_before(int own) const
     {
         int const lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-        int sum = own;
-#pragma unroll
-        for (int far = 1; far < 32; far *= 2)
-        {
-            int const before = __shfl_up_sync(0xffffffffu, sum, far);
-            sum += lane >= far ? before : 0;
-        }
+        int sum = sum_to_lane(own);
         if (lane == 31) m_.fixed.warp_sum[warp] = sum;
         meet();
 #pragma unroll

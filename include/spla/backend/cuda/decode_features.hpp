@@ -95,7 +95,25 @@ struct quad_features
         for (int i = 0; i < words; ++i) made[i] = pack<bfloat16>(y[2 * i] * inverse, y[2 * i + 1] * inverse);
     }
 
-    /// The same of any other map.
+    /// The same of any map, whose edges are not known yet. All of a warp call it.
+    template <bool Padded>
+    __device__ static void make_half(std::uint32_t const (&row)[words], int half, int width,
+                                     std::uint32_t (&made)[words])
+    {
+        if constexpr (is_softmax<FeatureMap>)
+        {
+            make_softmax<Padded>(row, edges<Padded>(row, width), half, width, made);
+        }
+        else
+        {
+            if (half == 1)
+                make<halves - 1, Padded>(row, width, made);
+            else
+                make<0, Padded>(row, width, made);
+        }
+    }
+
+    /// One half of any other map's.
     template <int Half, bool Padded>
     __device__ static void make(std::uint32_t const (&row)[words], int width, std::uint32_t (&made)[words])
     {

@@ -50,18 +50,7 @@ struct decode_queries
         }
         if (!a.shape.residual) return;
         std::uint32_t made[features::words];
-        if constexpr (is_softmax<FeatureMap>)
-        {
-            features::template make_softmax<true>(x, features::template edges<true>(x, a.shape.width), second,
-                                                  a.shape.width, made);
-        }
-        else
-        {
-            if (second)
-                features::template make<features::halves - 1, true>(x, a.shape.width, made);
-            else
-                features::template make<0, true>(x, a.shape.width, made);
-        }
+        features::template make_half<true>(x, second, a.shape.width, made);
         store(made, there && (upper || !shares_columns<Columns>), to.features[half]);
     }
 

@@ -85,7 +85,7 @@ struct alignas(8) ranked_block
     __device__ bool before(ranked_block const& o) const { return rank > o.rank || (rank == o.rank && block < o.block); }
 };
 
-/// One list of an item, whose first is known by its number.
+/// The blocks of one list of an item.
 struct decode_list
 {
     int begin, blocks; ///< that compete

@@ -9,6 +9,13 @@
 namespace spla::cuda
 {
 
+/// What a table holds of a sequence is read one after the other: let none wait for memory alone.
+inline __device__ void fetch_sequence(detail::sequence_table const& table, int number)
+{
+    for (std::int32_t const* numbers : {table.lengths, table.slots, table.key_offsets})
+        if (numbers) fetch_line(numbers + number);
+}
+
 /// 32 neighbouring sequences at a time, a lane each. All of a warp call each function.
 class decode_sequences
 {
@@ -28,9 +35,7 @@ public:
         bool falls = false;
         if (table_.offsets && number < count_)
         {
-            // One is read after the other: let none wait for memory alone.
-            for (std::int32_t const* numbers : {table_.lengths, table_.slots, table_.key_offsets})
-                if (numbers) fetch_line(numbers + number);
+            fetch_sequence(table_, number);
             falls = table_.offsets[number + 1] < table_.offsets[number];
         }
         std::uint32_t const fallen = __ballot_sync(0xffffffffu, falls);

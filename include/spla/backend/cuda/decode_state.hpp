@@ -10,8 +10,7 @@
 namespace spla::cuda
 {
 
-/// So many rows from the first on, 16 at a time; each warp has a quarter of the columns. Without a state nothing is
-/// added.
+/// So many rows from the first on, 16 at a time; each warp has a quarter of the columns.
 template <class FeatureMap, int Width, class Memory, class Sums>
 __device__ void add_state(decode_arguments const& a, float const* state, int first_row, int rows, Memory const& m,
                           Sums& sums)

@@ -103,18 +103,7 @@ private:
                 if (piece * piece_numbers < a_.width) found = reinterpret_cast<uint4 const*>(rows(r))[piece];
                 x[4 * i] = found.x, x[4 * i + 1] = found.y, x[4 * i + 2] = found.z, x[4 * i + 3] = found.w;
             }
-            if constexpr (is_softmax<FeatureMap>)
-            {
-                features::template make_softmax<true>(x, features::template edges<true>(x, a_.width), half, a_.width,
-                                                      made);
-            }
-            else
-            {
-                if (half == 1)
-                    features::template make<features::halves - 1, true>(x, a_.width, made);
-                else
-                    features::template make<0, true>(x, a_.width, made);
-            }
+            features::template make_half<true>(x, half, a_.width, made);
 #pragma unroll
             for (int i = 0; i < features::pieces; ++i)
                 *reinterpret_cast<uint4*>(&m_.features[r][features::piece_of(t, i) * piece_numbers]) =

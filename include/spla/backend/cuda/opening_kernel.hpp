@@ -94,9 +94,7 @@ private:
     __device__ detail::sequence find(int sequence) const
     {
         auto const& table = a_.schedule.attention.sequences;
-        if (threadIdx.x == 0)
-            for (std::int32_t const* numbers : {table.lengths, table.slots, table.key_offsets})
-                if (numbers) fetch_line(numbers + sequence);
+        if (threadIdx.x == 0) fetch_sequence(table, sequence);
         bool falls = false;
         for (int b = threadIdx.x; b <= sequence; b += opening_threads)
             falls = falls || table.offsets[b + 1] < table.offsets[b];

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include "../portable/schedule_kernel.hpp"
-#include "instructions.hpp"
+#include "decode_sequences.hpp"
 
 /// A step's schedule (portable::schedule_kernel) where a launch has other work to do beside it: each part of it by a
 /// block of threads of its own.
@@ -41,7 +41,7 @@ public:
         {
             int const b = base + static_cast<int>(threadIdx.x);
             bool const there = b < n;
-            if (there) fetch(table, b);
+            if (there) fetch_sequence(table, b);
             int const falls = there && table.offsets[b + 1] < table.offsets[b] ? 1 : 0;
             running_sum const falling = add_up(falls);
             detail::sequence s{b, 0, 0};
@@ -77,12 +77,7 @@ private:
     {
         int const lane = threadIdx.x % 32, warp = threadIdx.x / 32;
         int(&sums)[warps] = m_.sums[turn_++ % 2]; // those before may still be read
-#pragma unroll
-        for (int far = 1; far < 32; far *= 2)
-        {
-            int const other = __shfl_up_sync(0xffffffffu, x, far);
-            if (lane >= far) x += other;
-        }
+        x = sum_to_lane(x);
         if (lane == 31) sums[warp] = x;
         __syncthreads();
         int all = 0;
@@ -93,12 +88,6 @@ private:
             all += sums[w];
         }
         return {x, all};
-    }
-    /// What is known of a sequence is read one after the other: let none wait for memory alone.
-    __device__ static void fetch(detail::sequence_table const& table, int b)
-    {
-        for (std::int32_t const* numbers : {table.lengths, table.slots, table.key_offsets})
-            if (numbers) fetch_line(numbers + b);
     }
 
     kernel const& of_;
