@@ -126,6 +126,19 @@ TEMPLATE_LIST_TEST_CASE("both branches of decoded tokens with residual inputs, a
     holds(problems<TestType, spla::float16>(4, 1, 64, 64, true), block_options(), cache_layout::slots, false);
 }
 
+TEMPLATE_LIST_TEST_CASE("blocks that enter the state between a step's decoded tokens", "[serving][decode_attention]",
+                        host_and_device)
+{
+    // The first tokens of most sequences read a state that the last ones' is not any more.
+    std::vector<data<TestType, spla::bfloat16>> d;
+    unsigned seed = 90;
+    for (auto const& [queries, keys] :
+         std::vector<std::pair<int, int>>{{8, 1284}, {1, 700}, {5, 642}, {4, 1026}, {6, 131}, {2, 65}, {8, 709}})
+        d.emplace_back(shape{1, queries, keys, 8, 2, 64, 64}, ++seed);
+    holds(d, block_options(), cache_layout::slots);
+    holds(d, block_options(), cache_layout::pages);
+}
+
 TEMPLATE_LIST_TEST_CASE("a decoded sequence's rows are the same alone, in any layout, and repeated",
                         "[serving][decode_attention][invariants]", host_and_device)
 {

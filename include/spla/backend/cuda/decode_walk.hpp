@@ -169,8 +169,9 @@ private:
     {
         int const position = item.keys - item.queries + item.token, end = a_.shape.bounds.state_end(position);
         if (!a_.shape.residual || end == a_.shape.bounds.sink_blocks) return nullptr;
-        float const* const state =
-            a_.state.matrix(detail::sequence{item.sequence, item.queries, item.keys}, item.head, end);
+        detail::sequence const s{item.sequence, item.queries, item.keys};
+        if (end != a_.state.end_after(s)) wait_for_earlier_launches(); // the schedule says where earlier states lie
+        float const* const state = a_.state.matrix(s, item.head, end);
         int const share = a_.shape.state_share(item.runs), first = item.run * share;
         int const last = first + share, rows = last < a_.shape.features ? last : a_.shape.features;
         int const numbers = (rows - first) * static_cast<int>(a_.state.leading);
