@@ -48,9 +48,6 @@ struct batch_plan
 
 namespace detail
 {
-/// New tokens of a sequence up to which it is decoded, if a group's heads times the tokens are still few rows.
-inline constexpr std::int64_t decode_queries = 8;
-
 /// Lists of all sequences of a step together, at most.
 inline std::int64_t most_lists(std::int64_t tokens, std::int64_t sequences, std::int64_t tile)
 {

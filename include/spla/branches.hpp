@@ -85,7 +85,7 @@ void run_branch(char const* name, Exec const& exec, Query const& query, Key cons
     if (call.how.feature_bytes > 0)
         call.features = backend::make_features<FeatureMap>(exec, call.residual_key, 0, p.keys, p.value_dim, scratch);
     if (call.how.branch_bytes > 0) call.between = {scratch + call.how.feature_bytes, call.how.branch_bytes};
-    backend::attend_queries(exec, call, state, 0, p.queries, p.keys, alone, exact, !exact);
+    backend::attend_queries<false>(exec, call, state, 0, p.queries, p.keys, alone, exact, !exact);
 }
 } // namespace detail
 

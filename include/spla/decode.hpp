@@ -41,7 +41,8 @@ std::optional<violation> check_decode(Exec const&, Query const& query, Key const
 }
 
 /// SPLA attention of the last few tokens of every sequence, already appended: the visited blocks of a query are split
-/// into fixed runs that are merged in ascending order, so that a single query fills the machine.
+/// into fixed runs that are merged in ascending order, so that a single query fills the machine. On a Hopper up to 8
+/// tokens have kernels of their own, where views are aligned to 16 bytes; plan_decode() says whether, and why not.
 ///
 /// Shapes, errors and complexity as prefill(), with key and value exactly the state's tokens, so that nothing is
 /// appended; L is at most options.segment_tokens, and the queries no further back than the last append, whose prefix
@@ -61,7 +62,7 @@ void decode(Exec const& exec, Query const& query, Key const& key, Value const& v
     detail::validate("decode", exec, call, p.keys, o);
     call.how = detail::plan_of<Exec>("decode", true, p, o, std::max<std::int64_t>(extras.given.capacity, o.top_k));
     backend::carve_workspace(call, scratch.data(), o);
-    backend::attend_queries(exec, call, state, 0, p.queries, p.keys, o, true,
+    backend::attend_queries<true>(exec, call, state, 0, p.queries, p.keys, o, true,
                             o.combine != combination_kind::sparse_only);
 }
 

@@ -73,9 +73,13 @@ struct plan
         else
             s << "portable kernel (" << (exact.runs ? exact : residual).reason << "), " << rows_per_item
               << " rows per item (" << tokens_per_item << " tokens), " << lanes << " lanes, ";
-        s << runs << (runs == 1 ? " run" : " runs");
-        if (blocks_per_run > 0) s << " of " << blocks_per_run << " blocks";
-        s << ", segments of " << segment_tokens << " tokens, workspace " << workspace_bytes << " bytes";
+        if (!decodes || !exact.matrix_units)
+        {
+            s << runs << (runs == 1 ? " run" : " runs");
+            if (blocks_per_run > 0) s << " of " << blocks_per_run << " blocks";
+            s << ", ";
+        }
+        s << "segments of " << segment_tokens << " tokens, workspace " << workspace_bytes << " bytes";
         return s.str();
     }
     friend std::ostream& operator<<(std::ostream& out, plan const& p) { return out << p.text(); }
@@ -87,6 +91,9 @@ inline std::size_t align_workspace(std::size_t bytes)
 {
     return (bytes + 255) / 256 * 256;
 }
+
+/// New tokens of a sequence up to which it is decoded, if a group's heads times the tokens are still few rows.
+inline constexpr std::int64_t decode_queries = 8;
 
 /// Blocks that the call's keys touch: no list, and no walk over blocks, is longer.
 inline std::int64_t blocks_of(problem const& p, int block)
@@ -206,17 +213,51 @@ void choose_kernels(plan& made, problem const& p, options<Metric, FeatureMap> co
         return {true, why_portable == nullptr, why_portable ? why_portable : ""};
     };
     bool const has_workspace = backend::has_workspace(wanted);
-    if (backend::has_exact(wanted))
-        made.exact = choose(backend::why_portable_exact<Exec>(p, o, made.decodes, has_workspace));
-    if (backend::has_residual(wanted))
-        made.residual = choose(backend::why_portable_residual<Exec>(p, o, made.decodes, has_workspace));
     auto const shape = selection_shape_of(p, o, {p.batch, p.queries, p.keys});
-    made.selection = choose(backend::why_portable_selection<Exec, Metric>(p.element, shape, summaries_of(p, o),
-                                                                          has_workspace && !made.decodes));
+    if (made.decodes)
+    {
+        bool const few = p.queries <= decode_queries;
+        made.exact = choose(few ? backend::why_portable_decode_attention<Exec>(p, o, p.batch * p.queries)
+                                : "decode of more than 8 tokens");
+        if (backend::has_residual(wanted)) made.residual = made.exact;
+        auto const summaries = summaries_of(p, o);
+        made.selection =
+            choose(few ? backend::why_portable_decode_selection<Exec, Metric>(p.element, shape, summaries, p.queries)
+                       : backend::why_portable_selection<Exec, Metric>(p.element, shape, summaries, false));
+        return;
+    }
+    if (backend::has_exact(wanted)) made.exact = choose(backend::why_portable_exact<Exec>(p, o, has_workspace));
+    if (backend::has_residual(wanted))
+        made.residual = choose(backend::why_portable_residual<Exec>(p, o, has_workspace));
+    made.selection =
+        choose(backend::why_portable_selection<Exec, Metric>(p.element, shape, summaries_of(p, o), has_workspace));
     // Rows wait for a residual on matrix units alone.
     bool const both = wanted == backend::branches::both;
     if (both && !made.residual.matrix_units && made.exact.matrix_units) made.exact = choose(made.residual.reason);
     if (both && !made.exact.matrix_units && made.residual.matrix_units) made.residual = choose(made.exact.reason);
+}
+
+/// What tuned kernels want of the workspace of a call that does not decode; queries: of a segment.
+template <class FeatureMap, class Metric>
+void size_prefill(plan& made, problem const& p, options<Metric, FeatureMap> const& o, std::int64_t queries,
+                  std::int64_t list_capacity, backend::branches wanted)
+{
+    if (made.residual.matrix_units) made.feature_bytes = align_workspace(backend::feature_bytes<FeatureMap>(p));
+    if (made.selection.matrix_units && resolve(o.storage, p.element) == summary_storage::int8)
+        made.summary_bytes =
+            align_workspace(backend::copied_summary_bytes(summaries_of(p, o), p.batch * (p.keys / o.block)));
+    if (made.exact.matrix_units || made.residual.matrix_units)
+    {
+        portable::attention_shape shape = attention_shape_of(p, o);
+        shape.sequences = {p.batch, backend::is_stage(wanted) ? p.queries : queries, p.keys};
+        shape.exact = made.exact.runs, shape.residual = made.residual.runs;
+        auto const facts = backend::facts_of_branches(shape, std::max<std::int64_t>(list_capacity, o.top_k));
+        made.branch_bytes = align_workspace(facts.bytes);
+        made.carried_tiles = facts.carried_tiles;
+    }
+    if (made.exact.matrix_units && made.residual.matrix_units && o.combine != combination_kind::separate)
+        made.exact_row_bytes = align_workspace(static_cast<std::size_t>(p.batch * queries * p.query_heads) *
+                                               static_cast<std::size_t>(p.value_dim) * 4);
 }
 
 /// The plan of sizes and options that check() has nothing against; require_kernels() says whether it can run.
@@ -258,22 +299,19 @@ plan plan_of(char const* call, bool decode, problem const& p, options<Metric, Fe
             rows * static_cast<std::size_t>(portable::partial_tensor<float>::numbers_per_row(p.value_dim)) *
             accumulator);
     }
-    if (made.residual.matrix_units) made.feature_bytes = align_workspace(backend::feature_bytes<FeatureMap>(p));
-    if (made.selection.matrix_units && resolve(o.storage, p.element) == summary_storage::int8)
-        made.summary_bytes =
-            align_workspace(backend::copied_summary_bytes(summaries_of(p, o), p.batch * (p.keys / o.block)));
-    if (made.exact.matrix_units || made.residual.matrix_units)
+    if (decode)
     {
         portable::attention_shape shape = attention_shape_of(p, o);
-        shape.sequences = {p.batch, backend::is_stage(wanted) ? p.queries : queries, p.keys};
-        shape.exact = made.exact.runs, shape.residual = made.residual.runs;
-        auto const facts = backend::facts_of_branches(shape, std::max<std::int64_t>(list_capacity, o.top_k));
-        made.branch_bytes = align_workspace(facts.bytes);
-        made.carried_tiles = facts.carried_tiles;
+        shape.sequences = {p.batch, p.queries, p.keys};
+        shape.few_queries = p.queries;
+        bool const selects = made.selection.matrix_units && p.queries <= decode_queries;
+        made.branch_bytes = backend::tuned_decode_sizes_of<Metric>(selects, made.exact.matrix_units,
+                                                                   selection_shape_of(p, o, shape.sequences),
+                                                                   summaries_of(p, o), shape, list_capacity)
+                                .bytes();
     }
-    if (made.exact.matrix_units && made.residual.matrix_units && o.combine != combination_kind::separate)
-        made.exact_row_bytes = align_workspace(static_cast<std::size_t>(p.batch * queries * p.query_heads) *
-                                               static_cast<std::size_t>(p.value_dim) * 4);
+    else
+        size_prefill<FeatureMap>(made, p, o, queries, list_capacity, wanted);
     made.workspace_bytes = made.list_bytes + made.partial_bytes + made.exact_row_bytes + made.feature_bytes +
                            made.summary_bytes + made.branch_bytes;
     made.team_scratch_bytes = p.element == element_kind::float64 ? most_team_scratch<Exec, double>(made, p, o)

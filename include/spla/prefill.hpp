@@ -177,7 +177,7 @@ void prefill(Exec const& exec, Query const& query, Key const& key, Value const& 
     std::int64_t done = 0; // queries attended so far
     auto const attend = [&](std::int64_t count) {
         std::int64_t const end = first + done + count;
-        backend::attend_queries(exec, call, state, done, count, end, o, true, residual);
+        backend::attend_queries<false>(exec, call, state, done, count, end, o, true, residual);
         done += count;
     };
     // Queries before position 0 are parts of their own: counted among others, they would move where those end.

@@ -111,9 +111,12 @@ void select(Exec const& exec, Query const& query, Key const& key, sequence_state
     views.query = detail::facts_of(query), views.key = views.value = detail::facts_of(key);
     problem const p = detail::describe(views, {}, kind_of<Element>());
     if (p.queries == 0 || p.batch == 0) return;
-    backend::make_lists<Metric>(exec, detail::as_const(detail::tensor_of(query)),
-                                detail::as_const(detail::tensor_of(key)), state,
-                                detail::selection_shape_of(p, o, {p.batch, p.queries, p.keys}), detail::list_of(lists));
+    auto const shape = detail::selection_shape_of(p, o, {p.batch, p.queries, p.keys});
+    auto const list = detail::list_of(lists);
+    backend::make_lists(exec, state, shape, list, [&](detail::summary_tensor const& summary) {
+        backend::select_lists<Metric>(exec, detail::as_const(detail::tensor_of(query)),
+                                      detail::as_const(detail::tensor_of(key)), summary, shape, list);
+    });
 }
 
 } // namespace spla

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <string>
 
-/// Allocations and fences of Kokkos, counted through its tools.
+/// Allocations, fences and launches of Kokkos, counted through its tools.
 namespace spla_test
 {
 
@@ -41,6 +41,23 @@ seen_events events_of(Work const& work)
     Kokkos::Tools::Experimental::set_allocate_data_callback(nullptr);
     Kokkos::Tools::Experimental::set_begin_fence_callback(nullptr);
     return seen;
+}
+
+inline std::string counted_launch;
+inline int counted_launches;
+inline void see_launch(char const* label, std::uint32_t, std::uint64_t*)
+{
+    counted_launches += label == counted_launch ? 1 : 0;
+}
+/// Kokkos' launches of this name; kernels that are launched without Kokkos are not among them.
+template <class Work>
+int launches_of(char const* label, Work const& work)
+{
+    counted_launch = label, counted_launches = 0;
+    Kokkos::Tools::Experimental::set_begin_parallel_for_callback(see_launch);
+    work();
+    Kokkos::Tools::Experimental::set_begin_parallel_for_callback(nullptr);
+    return counted_launches;
 }
 
 template <class Work>

@@ -3,6 +3,7 @@
 #pragma once
 #include "../append.hpp"
 #include "portable/merge_kernel.hpp"
+#include "tuned_decode.hpp"
 
 /// From a checked call to kernels: with tuned_kernels.hpp and its coverage the only place that names backends.
 namespace spla::backend
@@ -64,20 +65,28 @@ detail::list_tensor shared_list_of(State const& state)
     return l;
 }
 
-/// Lists of a fixed batch, from the state where a tile is under way, and the last list into the state.
-template <class Metric, class Exec, class Element, class State>
-void make_lists(Exec const& exec, detail::tensor<Element const> const& query, detail::tensor<Element const> const& key,
-                State& state, portable::selection_shape const& shape, detail::list_tensor const& list,
-                void* summary_memory = nullptr)
+template <class Metric, class Exec, class Element>
+void select_lists(Exec const& exec, detail::tensor<Element const> const& query,
+                  detail::tensor<Element const> const& key, detail::summary_tensor const& summary,
+                  portable::selection_shape const& shape, detail::list_tensor const& list,
+                  void* summary_memory = nullptr)
+{
+    if (!select_on_matrix_units<Metric>(exec, query, summary, shape, list, summary_memory))
+        portable::select_lists<Metric>(exec, query, key, summary, shape, list);
+}
+
+/// Lists of a fixed batch, from the state where a tile is under way, and the last list into the state. select: makes
+/// the others, of the state's summaries.
+template <class Exec, class State, class Select>
+void make_lists(Exec const& exec, State& state, portable::selection_shape const& shape, detail::list_tensor const& list,
+                Select const& select)
 {
     detail::sequence const s = shape.sequences[0];
     std::int64_t const heads = shape.sequences.count * shape.key_heads;
     if (shape.resumes(s))
         portable::launch("spla::select::resume_list", exec, heads, 0,
                          portable::copy_list<Exec>{shared_list_of(state), list, 0, 0, shape.key_heads});
-    detail::summary_tensor const summary = detail::summaries_of(state);
-    if (!select_on_matrix_units<Metric>(exec, query, summary, shape, list, summary_memory))
-        portable::select_lists<Metric>(exec, query, key, summary, shape, list);
+    select(detail::summaries_of(state));
     if (shape.share.kind == sharing_kind::first_query && s.keys > 0)
     {
         portable::launch(
@@ -142,7 +151,8 @@ bool selects_everything(attention_call<Element> const& call, portable::selection
 }
 
 /// Selection and both branches for queries [first, first + count) of the call, the last of which sits at keys - 1.
-template <class Exec, class Element, class State, class Metric, class FeatureMap>
+/// Decodes: they are few, and split over the machine by kernels that no other call compiles.
+template <bool Decodes, class Exec, class Element, class State, class Metric, class FeatureMap>
 void attend_queries(Exec const& exec, attention_call<Element> const& call, State& state, std::int64_t first,
                     std::int64_t count, std::int64_t keys, options<Metric, FeatureMap> const& o, bool exact,
                     bool residual)
@@ -162,20 +172,36 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
     s.sequences = sequences;
     s.exact = exact;
     s.residual = residual;
-    if (selects_everything(call, selection, out, exact))
+    s.same_keys = call.residual_key.data == call.key.data && s.residual_width == s.width &&
+                  std::equal(call.key.stride, call.key.stride + 3, call.residual_key.stride);
+    s.few_queries = Decodes ? count : 0;
+    if constexpr (!Decodes)
+        if (selects_everything(call, selection, out, exact))
+        {
+            s.everything = true;
+            if (attend_by_branches<FeatureMap>(exec, call, query, residual_query, {}, linear, out, s)) return;
+            s.everything = false;
+        }
+    tuned_decode<Metric, FeatureMap, Exec, Element, Decodes> decoded(exec, query, selection, s, call.how);
+    if constexpr (Decodes)
     {
-        s.everything = true;
-        if (attend_by_branches<FeatureMap>(exec, call, query, residual_query, {}, linear, out, s)) return;
-        s.everything = false;
+        decoded.look_at(call.between.data, call.given, detail::summaries_of(state), residual_query, call.key,
+                        call.value, linear);
+        decoded.clear();
     }
     detail::list_tensor list = call.given ? call.given.from_tile(passed) : call.scratch_lists;
     if (!call.given)
     {
         if (call.returned) list = call.returned.from_tile(passed);
-        make_lists<Metric>(exec, query, call.key, state, selection, list, call.summary_memory);
+        make_lists(exec, state, selection, list, [&](detail::summary_tensor const& summary) {
+            if (!decoded.select(summary, list))
+                select_lists<Metric>(exec, query, call.key, summary, selection, list, call.summary_memory);
+        });
         list.capacity = std::min<std::int64_t>(list.capacity, o.top_k); // more are never selected
     }
-    if (attend_by_branches<FeatureMap>(exec, call, query, residual_query, list, linear, out, s)) return;
+    if (decoded.attend(call.key, call.value, list, linear, out)) return;
+    if constexpr (!Decodes)
+        if (attend_by_branches<FeatureMap>(exec, call, query, residual_query, list, linear, out, s)) return;
 
     portable::attention_kernel<Exec, FeatureMap, Element> kernel;
     kernel.query = query;
@@ -187,10 +213,7 @@ void attend_queries(Exec const& exec, attention_call<Element> const& call, State
     kernel.state = linear;
     kernel.out = out;
     kernel.phi = o.feature_map;
-    s.same_keys = call.residual_key.data == call.key.data && s.residual_width == s.width &&
-                  std::equal(call.key.stride, call.key.stride + 3, call.residual_key.stride);
     s.tokens_per_item = call.how.tokens_per_item;
-    s.few_queries = call.how.decodes ? count : 0;
     s.most_selected = call.how.list_capacity;
     s.most_runs = call.how.runs;
     kernel.shape = s;

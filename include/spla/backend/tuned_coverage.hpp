@@ -145,10 +145,9 @@ char const* why_portable_decode_attention([[maybe_unused]] problem const& p,
 }
 template <class Exec, class Metric, class FeatureMap>
 char const* why_portable_exact([[maybe_unused]] problem const& p, [[maybe_unused]] options<Metric, FeatureMap> const& o,
-                               [[maybe_unused]] bool decode, [[maybe_unused]] bool has_workspace)
+                               [[maybe_unused]] bool has_workspace)
 {
     if (char const* const why = why_portable<Exec>()) return why;
-    if (decode) return "decode";
     if (!has_workspace) return "a stage without a workspace for what its tiles visit";
 #if defined(SPLA_HOPPER_KERNELS)
     return cuda::why_no_exact_branch(Kokkos::device_id(), p, o);
@@ -158,11 +157,10 @@ char const* why_portable_exact([[maybe_unused]] problem const& p, [[maybe_unused
 }
 template <class Exec, class Metric, class FeatureMap>
 char const* why_portable_residual([[maybe_unused]] problem const& p,
-                                  [[maybe_unused]] options<Metric, FeatureMap> const& o, [[maybe_unused]] bool decode,
+                                  [[maybe_unused]] options<Metric, FeatureMap> const& o,
                                   [[maybe_unused]] bool has_workspace)
 {
     if (char const* const why = why_portable<Exec>()) return why;
-    if (decode) return "decode";
     if (!has_workspace) return "a stage without a workspace for keys' features";
 #if defined(SPLA_HOPPER_KERNELS)
     return cuda::why_no_residual_branch(Kokkos::device_id(), p, o);

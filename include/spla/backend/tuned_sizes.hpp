@@ -116,6 +116,29 @@ inline portable::cleared_counters decode_counters([[maybe_unused]] portable::att
 #endif
 }
 
+/// Workspace of decode() of a fixed batch: its selection's masses, then runs that wait to be merged; nothing of a stage
+/// that is portable.
+struct tuned_decode_sizes
+{
+    std::size_t masses = 0, runs = 0;
+
+    std::size_t bytes() const { return masses + runs; }
+};
+
+template <class Metric>
+tuned_decode_sizes tuned_decode_sizes_of(bool selects, bool attends, portable::selection_shape const& selection,
+                                         detail::summary_tensor const& summary,
+                                         portable::attention_shape const& attention, std::int64_t list_capacity)
+{
+    auto const aligned = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
+    detail::sequence_table const& all = attention.sequences;
+    tuned_decode_sizes made;
+    if (selects)
+        made.masses = aligned(facts_of_decode_selection<Metric>(selection, summary, all.queries, nullptr).bytes);
+    if (attends) made.runs = aligned(decode_attention_bytes(attention, list_capacity, all.count * all.queries));
+    return made;
+}
+
 /// Bytes of a copy of so many blocks' summaries, as tuned kernels take them.
 inline std::size_t copied_summary_bytes([[maybe_unused]] detail::summary_tensor const& summary,
                                         [[maybe_unused]] std::int64_t blocks)
