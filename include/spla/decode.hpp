@@ -63,7 +63,7 @@ void decode(Exec const& exec, Query const& query, Key const& key, Value const& v
     call.how = detail::plan_of<Exec>("decode", true, p, o, std::max<std::int64_t>(extras.given.capacity, o.top_k));
     backend::carve_workspace(call, scratch.data(), o);
     backend::attend_queries<true>(exec, call, state, 0, p.queries, p.keys, o, true,
-                            o.combine != combination_kind::sparse_only);
+                                  o.combine != combination_kind::sparse_only);
 }
 
 } // namespace spla

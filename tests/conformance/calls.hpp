@@ -55,7 +55,9 @@ template <class Exec, class Element, class Options, class Out>
 auto calls<Exec, Element, Options, Out>::make_state(Exec const& exec, spla::problem const& capacity, Options const& o)
     -> state
 {
-    return spla::make_sequence_state(exec, capacity, o);
+    auto const made = spla::make_sequence_state(exec, capacity, o);
+    Kokkos::deep_copy(exec, made.buffer(), std::byte{0xff}); // NaN in every type, until something is written
+    return made;
 }
 template <class Exec, class Element, class Options, class Out>
 auto calls<Exec, Element, Options, Out>::prefill_scratch(Exec const& exec, spla::problem const& p, Options const& o)
