@@ -225,12 +225,15 @@ private:
     {
         if (Single || !s_.scales) return;
         float const* const from = s_.scales + vector * s_.scale_stride + scales_ + panel * panel_blocks;
+        // Behind the blocks that compete there may be none, and no scales.
+        int const rows[2] = {blocks_[0] == all_blocks ? 0 : blocks_[0], blocks_[1] == all_blocks ? 0 : blocks_[1]};
+        int const here = ::max(rows[0], rows[1]) - panel * panel_blocks - static_cast<int>(threadIdx.x % 4 * 2);
 #pragma unroll
         for (int j = 0; j < numbers / 4; ++j)
 #pragma unroll
             for (int e = 0; e < 2; ++e)
             {
-                float const one = from[8 * j + e];
+                float const one = 8 * j + e < here ? from[8 * j + e] : 0.0f;
                 product[4 * j + e] *= one, product[4 * j + 2 + e] *= one;
             }
     }
