@@ -91,8 +91,9 @@ private:
     __device__ best_blocks<Lanes> best(int turn) const
     {
         // One after the other where one warp reads them together: they alternate between two halves of the banks. Those
-        // without a list read another's and write nothing.
-        int const at = slot(turn), place = at < s_.lists_each ? at / 2 + first_ * ((s_.lists_each + 1) / 2) : 0;
+        // without a list read their warp's first, if it has one, and write nothing.
+        int const at = slot(turn), own = first_ < s_.lists_each ? first_ * ((s_.lists_each + 1) / 2) : 0;
+        int const place = at < s_.lists_each ? at / 2 + own : own;
         return {m_.candidates + (party_ * s_.lists_each + place) * s_.candidates, s_.candidates, s_.top_k};
     }
 
