@@ -9,13 +9,6 @@ using namespace spla_test;
 
 namespace
 {
-spla::options<> block_options()
-{
-    spla::options<> o;
-    o.local_blocks = 1, o.top_k = 5;
-    return o;
-}
-
 template <class Exec>
 bool has_hopper()
 {

@@ -13,9 +13,7 @@ namespace
 {
 spla::options<> both_options()
 {
-    spla::options<> o;
-    o.local_blocks = 1, o.top_k = 2;
-    return o;
+    return block_options(2);
 }
 spla::options<> exact_options()
 {

@@ -31,6 +31,14 @@ spla::options<Metric, FeatureMap> small_options()
     return o;
 }
 
+/// Blocks that matrix units take, few of them selected.
+inline spla::options<> block_options(int top_k = 5)
+{
+    spla::options<> o;
+    o.local_blocks = 1, o.top_k = top_k;
+    return o;
+}
+
 /// A view of numbers that drift slowly along the tokens, so that blocks differ as real ones do.
 template <class Element, class Space>
 any_view<Element, Space> drifting_view(std::mt19937& engine, double scale, int batch, int tokens, int heads, int dim,

@@ -5,7 +5,6 @@
 #include "../catch.hpp"
 #include "engine.hpp"
 
-#include <numeric>
 #include <random>
 
 #if defined(KOKKOS_ENABLE_CUDA)
@@ -39,12 +38,6 @@ spla::batch_limits limits(int queries)
     l.query_heads = group * key_heads, l.key_heads = key_heads, l.head_dim = l.value_dim = dim;
     return l;
 }
-spla::options<> options()
-{
-    spla::options<> o;
-    o.local_blocks = 1, o.top_k = 5;
-    return o;
-}
 
 /// Rows of all positions of a sequence.
 host_rows text(unsigned seed, int heads)
@@ -75,10 +68,10 @@ struct served
     rows query, new_key, new_value, output;
 
     explicit served(cudaStream_t stream)
-        : exec(stream), mixed(spla::plan_batch<element>(exec, limits(most_tokens), options())),
-          decodes(spla::plan_batch<element>(exec, limits(spla::detail::decode_queries), options())),
-          pool(
-              spla::make_state_pool(exec, limits(most_tokens), {slots, slots * pages_each, page_tokens, 0}, options())),
+        : exec(stream), mixed(spla::plan_batch<element>(exec, limits(most_tokens), block_options())),
+          decodes(spla::plan_batch<element>(exec, limits(spla::detail::decode_queries), block_options())),
+          pool(spla::make_state_pool(exec, limits(most_tokens), {slots, slots * pages_each, page_tokens, 0},
+                                     block_options())),
           scratch(spla::make_workspace(exec, mixed)), decode_scratch(spla::make_workspace(exec, decodes)),
           key("keys", slots * pages_each, page_tokens, key_heads, dim), value("values", key.layout()),
           offsets("offsets", sequences + 1), lengths("lengths", sequences), at("slots", sequences),

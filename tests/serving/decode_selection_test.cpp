@@ -11,13 +11,6 @@ using namespace spla_test;
 
 namespace
 {
-spla::options<> block_options()
-{
-    spla::options<> o;
-    o.local_blocks = 1, o.top_k = 5;
-    return o;
-}
-
 /// One new token or a few, of sequences that are empty, within their window, at a block's border, long.
 template <class Exec>
 std::vector<data<Exec, spla::bfloat16>> problems(int query_heads, int key_heads, int dim, bool several)

@@ -11,13 +11,6 @@ namespace
 {
 constexpr cache_layout layouts[] = {cache_layout::slots, cache_layout::pages, cache_layout::packed};
 
-spla::options<> block_options()
-{
-    spla::options<> o;
-    o.local_blocks = 1, o.top_k = 2;
-    return o;
-}
-
 /// A whole prompt, late chunks, decoded tokens, padding, a short prompt. What comes before the queries ends with a tile
 /// of 128, so that no earlier query decides for them.
 template <class Exec, class Element>
@@ -65,8 +58,8 @@ TEMPLATE_LIST_TEST_CASE("a step by blocks of 64, in every layout", "[serving][tu
 {
     for (auto const layout : layouts)
     {
-        holds(problems<TestType, spla::bfloat16>(8, 2, 64, 64), block_options(), layout);
-        holds(problems<TestType, spla::bfloat16>(6, 2, 128, 96), block_options(), layout);
+        holds(problems<TestType, spla::bfloat16>(8, 2, 64, 64), block_options(2), layout);
+        holds(problems<TestType, spla::bfloat16>(6, 2, 128, 96), block_options(2), layout);
     }
 }
 
@@ -74,7 +67,7 @@ TEMPLATE_LIST_TEST_CASE("a step by blocks of 64: options", "[serving][tuned_batc
 {
     auto const d = problems<TestType, spla::bfloat16>(8, 2, 64, 64);
     auto const holds_with = [&](char const* what, auto const& change) {
-        auto o = block_options();
+        auto o = block_options(2);
         change(o);
         INFO(what);
         holds(d, o, cache_layout::pages);
@@ -96,8 +89,8 @@ TEMPLATE_LIST_TEST_CASE("a step by blocks of 64 with residual inputs, and in fp1
 {
     for (auto const layout : layouts)
     {
-        holds(problems<TestType, spla::bfloat16>(4, 1, 128, 64, 64), block_options(), layout);
-        auto o = block_options();
+        holds(problems<TestType, spla::bfloat16>(4, 1, 128, 64, 64), block_options(2), layout);
+        auto o = block_options(2);
         holds(problems<TestType, spla::float16>(4, 1, 64, 64), o, layout);
         o.combine = spla::combination_kind::sparse_only;
         holds(problems<TestType, spla::float16>(4, 1, 192, 128), o, layout);
@@ -107,16 +100,16 @@ TEMPLATE_LIST_TEST_CASE("a step by blocks of 64 with residual inputs, and in fp1
 TEMPLATE_LIST_TEST_CASE("a step by blocks of 64 with a caller's lists", "[serving][tuned_batch]", host_and_device)
 {
     auto const d = problems<TestType, spla::bfloat16>(8, 2, 64, 64);
-    auto other = block_options();
+    auto other = block_options(2);
     other.top_k = 3, other.kept_keys = 0, other.scale = 0.05;
     std::vector<int_lists<typename TestType::memory_space>> given;
     for (auto const& r : ragged_batch<TestType, spla::bfloat16>(d, other, cache_layout::packed).run())
         given.push_back(r.lists);
     for (auto const layout : layouts)
     {
-        auto const made = ragged_batch<TestType, spla::bfloat16>(d, block_options(), layout).run_with(given);
+        auto const made = ragged_batch<TestType, spla::bfloat16>(d, block_options(2), layout).run_with(given);
         verdict v;
-        for (std::size_t b = 0; b < d.size(); ++b) hold_arithmetic(v, d[b], made[b], block_options());
+        for (std::size_t b = 0; b < d.size(); ++b) hold_arithmetic(v, d[b], made[b], block_options(2));
         INFO(v.text());
         CHECK(v.passed());
     }
@@ -128,13 +121,13 @@ TEMPLATE_LIST_TEST_CASE("a step whose limits make long chains, or leave no room 
     auto const d = problems<TestType, spla::bfloat16>(8, 2, 64, 64);
     spla::batch_limits least;
     if (!spla::detail::runs_on_host<TestType>) least.keys = least.tokens = 1 << 15;
-    holds(d, block_options(), cache_layout::pages, least);
-    auto shared = block_options();
+    holds(d, block_options(2), cache_layout::pages, least);
+    auto shared = block_options(2);
     shared.share = spla::sharing::tile_sum(128, 4);
     holds(d, shared, cache_layout::slots, least);
     least = {};
     least.prefilled = 700; // the first prompt and no more
-    holds(d, block_options(), cache_layout::pages, least);
+    holds(d, block_options(2), cache_layout::pages, least);
 }
 
 TEMPLATE_LIST_TEST_CASE("a sequence's step by blocks of 64 is the same alone, in any layout, and repeated",
@@ -143,17 +136,17 @@ TEMPLATE_LIST_TEST_CASE("a sequence's step by blocks of 64 is the same alone, in
     auto const d = problems<TestType, spla::bfloat16>(8, 2, 64, 64);
     spla::batch_limits least;
     least.keys = 1024, least.tokens = 4096, least.prefilled = 4096;
-    auto const together = ragged_batch<TestType, spla::bfloat16>(d, block_options(), cache_layout::pages, least).run();
+    auto const together = ragged_batch<TestType, spla::bfloat16>(d, block_options(2), cache_layout::pages, least).run();
     for (auto const layout : layouts)
     {
-        auto const again = ragged_batch<TestType, spla::bfloat16>(d, block_options(), layout, least).run();
+        auto const again = ragged_batch<TestType, spla::bfloat16>(d, block_options(2), layout, least).run();
         for (std::size_t b = 0; b < d.size(); ++b)
         {
             INFO("layout " << static_cast<int>(layout) << ", sequence " << b);
             CHECK(same_results(together[b], again[b]));
             std::vector<data<TestType, spla::bfloat16>> const one{d[b]};
             CHECK(same_results(together[b],
-                               ragged_batch<TestType, spla::bfloat16>(one, block_options(), layout, least).run()[0]));
+                               ragged_batch<TestType, spla::bfloat16>(one, block_options(2), layout, least).run()[0]));
         }
     }
 }

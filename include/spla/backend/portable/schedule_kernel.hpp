@@ -145,8 +145,7 @@ struct schedule_kernel
             sum(team, schedule::reached,
                 [&](int b) { return Kokkos::min(context_of(sequences[b]) / block, room + 1); });
         });
-        for (cleared_counters const& c : {decoded_panels, decoded_runs})
-            Kokkos::parallel_for(Kokkos::TeamVectorRange(team, c.count), [&](std::int64_t i) { c.first[i] = 0; });
+        clear_counters<Exec>{decoded_panels, decoded_runs}(team, 0);
         team.team_barrier();
         std::int32_t const* const reached = made.first(schedule::reached);
         Kokkos::parallel_for(Kokkos::TeamThreadRange(team, static_cast<int>(schedule::counted)), [&](int which) {
