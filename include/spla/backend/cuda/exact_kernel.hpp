@@ -75,6 +75,7 @@ struct exact_loader
                 }
                 if (leader)
                 {
+                    m.key_free[n % memory::key_stages].wait(free_parity(n, memory::key_stages));
                     note(n, block, tokens, t, next == no_block);
                     load_keys(n, place, m.places, t.head);
                     if (first) load_query(t, tiles);
@@ -99,7 +100,7 @@ private:
     __device__ void note(int n, int const (&block)[blocks], std::uint32_t const (&tokens)[blocks][Words],
                          tile_place const& t, bool last)
     {
-        // Its place was read before the values of step n - 1 - value_stages were let go, which was waited for.
+        // Step n - key_stages has let its keys go: who waited for that knows that the note before it has been read.
         step_note<blocks>& to = m.note[n % memory::notes];
         for (int h = 0; h < blocks; ++h)
         {
@@ -127,7 +128,6 @@ private:
     __device__ void load_keys(int n, int const (&from)[blocks], block_places const& places, int head)
     {
         int const place = n % memory::key_stages;
-        m.key_free[place].wait(free_parity(n, memory::key_stages));
         load_step<&block_place::key_token, &block_place::key_batch>(a.key, m.key[place], m.key_full[place], from,
                                                                     places, head);
     }
@@ -230,7 +230,8 @@ __global__ __launch_bounds__(384, 1) void exact_kernel(__grid_constant__ exact_a
     if (threadIdx.x == 0)
     {
         m.query_full.init(1), m.query_free.init(meeting_warps);
-        for (int i = 0; i < memory::key_stages; ++i) m.key_full[i].init(1), m.key_free[i].init(meeting_warps);
+        // Notes, which are ordinary writes, change hands with keys: every thread arrives, what racecheck can follow.
+        for (int i = 0; i < memory::key_stages; ++i) m.key_full[i].init(1), m.key_free[i].init(meeting_threads);
         for (int i = 0; i < memory::value_stages; ++i) m.value_full[i].init(1), m.value_free[i].init(meeting_warps);
         fence_barrier_init();
     }

@@ -51,7 +51,7 @@ public:
         visits const v(note, softmax_.token);
         wait_products<1>();
         pin(logits);
-        let_go(m_.key_free[n % memory::key_stages]);
+        m_.key_free[n % memory::key_stages].arrive();
         if (v.last) let_go(m_.query_free);
         if (v.per_key) softmax_.hide_later_keys(logits, v, note);
         float shrink[2];
@@ -105,7 +105,7 @@ private:
         for (int i = 0; i < value_product::registers; ++i) output_[i] = 0.0f;
         auto const& note = m_.note[n % memory::notes];
         visits const v(note, softmax_.token);
-        let_go(m_.key_free[n % memory::key_stages]);
+        m_.key_free[n % memory::key_stages].arrive();
         if (v.last) let_go(m_.query_free);
         if (v.per_key) softmax_.hide_later_keys(logits, v, note);
         float nothing_before[2];

@@ -120,7 +120,7 @@ struct exact_memory
     /// As many as fit. Values are held for a step longer than keys: a place too few for both is theirs.
     static constexpr int key_stages = KeyWidth == 64 ? 4 : KeyWidth == 128 ? 3 : 2;
     static constexpr int value_stages = KeyWidth == 64 ? 4 : KeyWidth == 192 ? 2 : 3;
-    static constexpr int notes = value_stages + 2;
+    static constexpr int notes = key_stages + 1; ///< a step's is read until the next lets its keys go
 
     std::uint16_t query[key_panels][tile_rows][panel_width];
     std::uint16_t key[key_stages][key_panels][step_keys][panel_width];
