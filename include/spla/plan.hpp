@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "backend/portable/selection_kernel.hpp"
+#include "backend/call_shapes.hpp"
 #include "backend/portable/statistics_kernel.hpp"
 #include "backend/tuned_kernels.hpp"
 #include "check.hpp"
@@ -9,7 +9,6 @@
 #include "sequence_state.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -87,65 +86,8 @@ struct plan
 
 namespace detail
 {
-inline std::size_t align_workspace(std::size_t bytes)
-{
-    return (bytes + 255) / 256 * 256;
-}
-
 /// New tokens of a sequence up to which it is decoded, if a group's heads times the tokens are still few rows.
 inline constexpr std::int64_t decode_queries = 8;
-
-/// Blocks that the call's keys touch: no list, and no walk over blocks, is longer.
-inline std::int64_t blocks_of(problem const& p, int block)
-{
-    return ceil_divide(p.keys, block);
-}
-
-/// Entries of one list of the call's own: top_k, or all blocks where there are fewer; 1 at least.
-template <class Metric, class FeatureMap>
-std::int64_t list_capacity(problem const& p, options<Metric, FeatureMap> const& o)
-{
-    return std::max<std::int64_t>(1, std::min<std::int64_t>(o.top_k, blocks_of(p, o.block)));
-}
-
-/// What attention kernels need of sizes and options, all but the sequences and how they are split.
-template <class Metric, class FeatureMap>
-portable::attention_shape attention_shape_of(problem const& p, options<Metric, FeatureMap> const& o)
-{
-    portable::attention_shape s;
-    s.key_heads = p.key_heads;
-    s.group = static_cast<int>(p.group());
-    s.width = static_cast<int>(p.head_dim);
-    s.residual_width = static_cast<int>(p.residual_width());
-    s.features = o.feature_map.features(s.residual_width);
-    s.value_dim = static_cast<int>(p.value_dim);
-    s.bounds = window_of(o);
-    s.scale = o.scale.value_or(1.0 / std::sqrt(static_cast<double>(p.head_dim)));
-    s.normalised = o.normalised;
-    s.mode = o.residual;
-    s.may_read_unselected = o.may_read_unselected;
-    return s;
-}
-
-/// The same of selection; keys: the most of any sequence.
-template <class Metric, class FeatureMap>
-portable::selection_shape selection_shape_of(problem const& p, options<Metric, FeatureMap> const& o,
-                                             sequence_table const& sequences)
-{
-    portable::selection_shape s;
-    s.sequences = sequences;
-    s.key_heads = p.key_heads;
-    s.group = static_cast<int>(p.group());
-    s.width = static_cast<int>(p.head_dim);
-    s.bounds = window_of(o);
-    s.share = o.share;
-    s.top_k = o.top_k;
-    s.kept = o.kept_keys;
-    s.top_p = o.top_p;
-    s.scale = o.scale.value_or(1.0 / std::sqrt(static_cast<double>(p.head_dim)));
-    s.most_blocks = sequences.keys > 0 ? s.bounds.competing(sequences.keys - 1).count() : 0;
-    return s;
-}
 
 /// Scratch that the call's kernels, append's included, ask of Kokkos for one team.
 template <class Exec, class Element, class Metric, class FeatureMap>
@@ -193,16 +135,10 @@ std::int64_t most_team_scratch(plan const& how, problem const& p, options<Metric
     return std::max(most, states.carve(nullptr).bytes);
 }
 
-/// What summaries are like, without their numbers.
 template <class Metric, class FeatureMap>
-summary_tensor summaries_of(problem const& p, options<Metric, FeatureMap> const& o)
+backend::branches branches_of(options<Metric, FeatureMap> const& o)
 {
-    summary_tensor summary;
-    summary.storage = resolve(o.storage, p.element);
-    summary.head_dim = p.head_dim, summary.key_heads = p.key_heads;
-    summary.sub_blocks = o.sub_blocks;
-    summary.vectors = 1 + Metric::covariance_vectors(static_cast<int>(p.head_dim)) + o.kept_keys;
-    return summary;
+    return o.combine == combination_kind::sparse_only ? backend::branches::exact : backend::branches::both;
 }
 
 /// Which kernel runs each stage of such a call, and why.
@@ -260,6 +196,31 @@ void size_prefill(plan& made, problem const& p, options<Metric, FeatureMap> cons
                                                static_cast<std::size_t>(p.value_dim) * 4);
 }
 
+/// What tuned kernels want of the workspace of a call that decodes, or of a smaller one: they may have nothing to do
+/// with a call of many tokens or keys, and yet take one of fewer from the same workspace.
+template <class Exec, class Metric, class FeatureMap>
+std::size_t tuned_decode_bytes(plan const& made, problem p, options<Metric, FeatureMap> const& o,
+                               std::int64_t list_capacity)
+{
+    bool const few = p.queries <= decode_queries;
+    bool selects = few && made.selection.matrix_units, attends = made.exact.matrix_units;
+    if (!selects || !attends)
+    {
+        problem least = p;
+        least.queries = std::min<std::int64_t>(p.queries, 1), least.keys = std::min<std::int64_t>(p.keys, 1);
+        plan of_least;
+        of_least.decodes = true;
+        choose_kernels<Exec>(of_least, least, o, branches_of(o));
+        selects = of_least.selection.matrix_units, attends = of_least.exact.matrix_units;
+    }
+    portable::attention_shape shape = attention_shape_of(p, o);
+    shape.few_queries = std::min(p.queries, decode_queries);
+    shape.sequences = {p.batch, shape.few_queries, p.keys};
+    return backend::tuned_decode_sizes_of<Metric>(selects, attends, selection_shape_of(p, o, shape.sequences),
+                                                  summaries_of(p, o), shape, list_capacity)
+        .bytes();
+}
+
 /// The plan of sizes and options that check() has nothing against; require_kernels() says whether it can run.
 template <class Exec, class Metric, class FeatureMap>
 plan plan_of(char const* call, bool decode, problem const& p, options<Metric, FeatureMap> const& o,
@@ -300,16 +261,7 @@ plan plan_of(char const* call, bool decode, problem const& p, options<Metric, Fe
             accumulator);
     }
     if (decode)
-    {
-        portable::attention_shape shape = attention_shape_of(p, o);
-        shape.sequences = {p.batch, p.queries, p.keys};
-        shape.few_queries = p.queries;
-        bool const selects = made.selection.matrix_units && p.queries <= decode_queries;
-        made.branch_bytes = backend::tuned_decode_sizes_of<Metric>(selects, made.exact.matrix_units,
-                                                                   selection_shape_of(p, o, shape.sequences),
-                                                                   summaries_of(p, o), shape, list_capacity)
-                                .bytes();
-    }
+        made.branch_bytes = tuned_decode_bytes<Exec>(made, p, o, list_capacity);
     else
         size_prefill<FeatureMap>(made, p, o, queries, list_capacity, wanted);
     made.workspace_bytes = made.list_bytes + made.partial_bytes + made.exact_row_bytes + made.feature_bytes +
@@ -324,12 +276,6 @@ inline void require_kernels(rule_checker& c, plan const& made)
 {
     c.require(made.team_scratch_bytes < std::numeric_limits<int>::max() - 256, rule_kind::unsupported,
               "team scratch bytes", made.team_scratch_bytes, "below 2^31: fewer keys, or narrower heads and blocks");
-}
-
-template <class Metric, class FeatureMap>
-backend::branches branches_of(options<Metric, FeatureMap> const& o)
-{
-    return o.combine == combination_kind::sparse_only ? backend::branches::exact : backend::branches::both;
 }
 
 /// The same for the branches that the options ask for.

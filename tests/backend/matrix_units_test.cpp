@@ -217,6 +217,39 @@ TEMPLATE_LIST_TEST_CASE("appends with a workspace make prefill's states, bit for
         }
 }
 
+TEMPLATE_LIST_TEST_CASE("a workspace for prefill is enough for fewer tokens, and for fewer keys", "[matrix_units]",
+                        host_and_device)
+{
+    auto o = block_options(64);
+    for (auto const share :
+         {spla::sharing::per_token(), spla::sharing::first_query(32), spla::sharing::tile_sum(128, 4)})
+    {
+        o.share = share;
+        auto const bytes = [&](std::int64_t queries, std::int64_t keys) {
+            spla::problem p;
+            p.element = spla::element_kind::bfloat16;
+            p.batch = 2, p.queries = queries, p.keys = keys;
+            p.query_heads = 8, p.key_heads = 2, p.head_dim = p.value_dim = 64;
+            return spla::plan_prefill(TestType(), p, o).workspace_bytes;
+        };
+        std::int64_t const sizes[] = {1, 9, 63, 64, 65, 127, 129, 1000, 4096, 4097, 8192, 16000, 32768, 40000};
+        std::int64_t fewer_keys = 1;
+        for (auto const keys : sizes)
+        {
+            std::int64_t fewer = 1;
+            for (auto const queries : sizes)
+            {
+                if (queries > keys) break;
+                INFO(queries << " of " << keys << " tokens");
+                CHECK(bytes(queries, keys) >= bytes(fewer, keys));
+                CHECK(bytes(queries, keys) >= bytes(std::min(queries, fewer_keys), fewer_keys));
+                fewer = queries;
+            }
+            fewer_keys = keys;
+        }
+    }
+}
+
 TEMPLATE_LIST_TEST_CASE("the exact branch of shared lists, stored in the inputs' type", "[conformance][matrix_units]",
                         host_and_device)
 {
@@ -283,7 +316,6 @@ TEMPLATE_LIST_TEST_CASE("a row of a batch is that row alone: blocks of 64", "[in
 TEMPLATE_LIST_TEST_CASE("the exact branch never reads what no query of the call sees", "[invariants][matrix_units]",
                         host_and_device)
 {
-    using call = calls<TestType, spla::bfloat16>;
     TestType const exec;
     auto const o = exact_options();
     for (int const width : {64, 256})

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "../algorithm/buffer_carver.hpp"
 #include "tuned_coverage.hpp"
 
 /// What the kernels that are not portable need of a call: memory, and of a step's schedule.
@@ -130,12 +131,13 @@ tuned_decode_sizes tuned_decode_sizes_of(bool selects, bool attends, portable::s
                                          detail::summary_tensor const& summary,
                                          portable::attention_shape const& attention, std::int64_t list_capacity)
 {
-    auto const aligned = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
     detail::sequence_table const& all = attention.sequences;
     tuned_decode_sizes made;
     if (selects)
-        made.masses = aligned(facts_of_decode_selection<Metric>(selection, summary, all.queries, nullptr).bytes);
-    if (attends) made.runs = aligned(decode_attention_bytes(attention, list_capacity, all.count * all.queries));
+        made.masses =
+            detail::align_workspace(facts_of_decode_selection<Metric>(selection, summary, all.queries, nullptr).bytes);
+    if (attends)
+        made.runs = detail::align_workspace(decode_attention_bytes(attention, list_capacity, all.count * all.queries));
     return made;
 }
 
