@@ -5,6 +5,8 @@
 #include "conformance/conforms.hpp"
 #include "conformance/kokkos_events.hpp"
 
+#include <cmath>
+
 using namespace spla_test;
 
 namespace
@@ -53,6 +55,52 @@ TEMPLATE_LIST_TEST_CASE("decode by blocks of 64 of several tokens, between which
                            shape{2, 2, 65, 4, 1, 64, 64}, shape{3, 7, 134, 3, 1, 64, 64}, shape{1, 8, 8, 4, 4, 32, 32}})
         holds<TestType>(s, block_options());
     holds<TestType>({1, 9, 1284, 4, 2, 64, 64}, block_options(), true, false); // more than decode's own kernels take
+}
+
+TEMPLATE_LIST_TEST_CASE("a workspace for decode is enough for fewer tokens, and for fewer keys", "[decode]",
+                        host_and_device)
+{
+    for (int const block : {64, 16}) // of 16: selection alone has a kernel of its own
+    {
+        auto o = block_options();
+        o.block = block;
+        auto const bytes = [&](std::int64_t queries, std::int64_t keys) {
+            spla::problem p;
+            p.element = spla::element_kind::bfloat16;
+            p.batch = 2, p.queries = queries, p.keys = keys;
+            p.query_heads = 8, p.key_heads = 2, p.head_dim = p.value_dim = 64;
+            return spla::plan_decode(TestType(), p, o).workspace_bytes;
+        };
+        for (std::int64_t queries = 1; queries <= 20; ++queries)
+            for (std::int64_t keys = 100; keys < 20'000'000; keys *= 3) // the longest have the portable kernel alone
+            {
+                INFO(queries << " of " << keys << " tokens, blocks of " << block);
+                CHECK(bytes(queries + 1, keys) >= bytes(queries, keys));
+                CHECK(bytes(queries, 3 * keys) >= bytes(queries, keys));
+            }
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("decode by blocks of 64 of a newest key that is not a number", "[not_finite][decode]",
+                        host_and_device)
+{
+    // Wherever it lies among what is merged, alone or with others: no row that sees it may come out clean.
+    for (int keys = 65; keys < 900; keys += 64)
+    {
+        data<TestType, spla::bfloat16> const d({1, 1, keys, 4, 2, 64, 64}, 31);
+        stepper<TestType, spla::bfloat16> steps(d, block_options());
+        steps.append(0, keys);
+        auto const key = on_host(d.key);
+        for (int h = 0; h < 2; ++h) key(0, keys - 1, h, 7) = static_cast<spla::bfloat16>(std::nanf(""));
+        from_host(key, d.key);
+        steps.decode(keys - 1, keys);
+        auto const output = on_host(steps.r.output);
+        int clean = 0;
+        for (int h = 0; h < 4; ++h)
+            for (int x = 0; x < 64; ++x) clean += !std::isnan(static_cast<float>(output(0, 0, h, x)));
+        INFO(keys << " keys");
+        CHECK(clean == 0);
+    }
 }
 
 TEMPLATE_LIST_TEST_CASE("decode by blocks of 64: options", "[conformance][decode]", host_and_device)

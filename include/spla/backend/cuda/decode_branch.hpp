@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include "../../algorithm/buffer_carver.hpp"
 #include "coverage.hpp"
 #include "decode_kernel.hpp"
 #include "launch.hpp"
@@ -64,7 +65,8 @@ struct decode_places
 
     decode_places(decode_shape const& s, std::int64_t tokens)
         : items(tokens * s.key_heads * s.parts), runs(items * s.runs(static_cast<int>(s.sequences.keys))),
-          counter_bytes((items * 4 + 255) / 256 * 256), bytes(counter_bytes + runs * s.run_numbers * 4)
+          counter_bytes(static_cast<std::int64_t>(detail::align_workspace(static_cast<std::size_t>(items * 4)))),
+          bytes(counter_bytes + runs * s.run_numbers * 4)
     {
     }
 };
@@ -78,7 +80,7 @@ template <class FeatureMap, int Width, int Columns>
 void launch_decode(Kokkos::Cuda const& exec, decode_arguments a, std::int64_t runs)
 {
     using memory = decode_memory<feature_halves<FeatureMap>, Width>;
-    constexpr int teams = decode_teams<Columns>, most_bytes = (most_shared_bytes + 1024) / teams - 1024;
+    constexpr int teams = decode_teams<Width, Columns>, most_bytes = (most_shared_bytes + 1024) / teams - 1024;
     constexpr auto places = [](int bytes) {
         int const fit = (bytes - memory::bytes(0)) / (memory::bytes(1) - memory::bytes(0));
         return fit < memory::most_places ? fit : memory::most_places;

@@ -20,8 +20,9 @@ inline __device__ int finish(std::int32_t* runs, int more)
 }
 
 template <class FeatureMap, int Width, int Columns>
-__global__ __launch_bounds__(32 * decode_warps,
-                             decode_teams<Columns>) void decode_kernel(__grid_constant__ decode_arguments const a)
+__global__
+    __launch_bounds__(32 * decode_warps,
+                      decode_teams<Width, Columns>) void decode_kernel(__grid_constant__ decode_arguments const a)
 {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     using memory = decode_memory<feature_halves<FeatureMap>, Width>;
@@ -53,22 +54,19 @@ __global__ __launch_bounds__(32 * decode_warps,
         {
             if (left == 0)
             {
-                if (item)
-                {
-                    // The last of an item to finish, of all multiprocessors, merges the item.
-                    if (threadIdx.x == 0) m.merges = finish(a.finished + item->item, item->taken) == item->runs;
-                    __syncthreads();
-                    if (m.merges) merge_runs(a, *item);
-                }
-                bool const first = !item;
+                decode_item const* const before = item;
                 item = walk.next_item();
+                if (before)
+                {
+                    // The last of an item to finish, of all multiprocessors, merges it. While one thread asks whether
+                    // this one is, other warps bring the next item's queries: all have read the ones before.
+                    if (threadIdx.x == 0) m.merges = finish(a.finished + before->item, before->taken) == before->runs;
+                    if (item) queries::load(a, *item, m);
+                    __syncthreads();
+                    if (m.merges) merge_runs(a, *before);
+                }
                 if (!item) return;
                 run = item->run, left = item->taken;
-                if (!first)
-                {
-                    queries::load(a, *item, m);
-                    __syncthreads();
-                }
             }
             rows.open(*item, run);
         }

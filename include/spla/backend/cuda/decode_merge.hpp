@@ -91,16 +91,15 @@ private:
     /// What this lane's run of 32 is worth.
     struct worth
     {
-        int branches = 0;
-        float top = 0.0f, sum = 0.0f;
+        float top = -__builtin_huge_valf(), sum = 0.0f;
     };
     __device__ worth of_run(int n) const
     {
         if (n >= runs_) return {};
         auto const mine = run(n);
-        return {__ldcg(mine.branches()), __ldcg(mine.largest() + row_), __ldcg(mine.sum() + row_)};
+        return {__ldcg(mine.largest() + row_), __ldcg(mine.sum() + row_)};
     }
-    /// Rows of neighbouring runs, on their way together. What was not written is not used.
+    /// Rows of neighbouring runs, on their way together.
     struct rows_of_runs
     {
         four exact[at_once], residual[at_once];
@@ -132,28 +131,26 @@ private:
             if (n == 0) find_largest(mine);
             if (next)
             {
-                bool const weighs = (mine.branches & has_exact) && mine.sum != 0.0f;
-                factor = weighs ? exp2_fast((mine.top - largest_) * a_.shape.scale) : 0.0f;
+                factor = mine.sum != 0.0f ? exp2_fast((mine.top - largest_) * a_.shape.scale) : 0.0f;
+                if (mine.sum != mine.sum) factor = mine.sum; // NaN, even of a run that has no largest
             }
 #pragma unroll
             for (int i = 0; i < at_once; ++i)
             {
                 float const weight = __shfl_sync(0xffffffffu, factor, n + i);
-                int const has = __shfl_sync(0xffffffffu, mine.branches, n + i);
                 float const sum = __shfl_sync(0xffffffffu, mine.sum, n + i);
                 if (weight != 0.0f) sum_ += sum * weight;
                 if (here && weight != 0.0f) exact_.add(rows.exact[i], weight);
-                if (here && (has & has_residual)) residual_.add(rows.residual[i], 1.0f);
+                if (here && a_.shape.residual && n + i < runs_) residual_.add(rows.residual[i], 1.0f);
             }
         }
     }
     /// first: what the first 32 runs are worth, one a lane.
     __device__ void find_largest(worth const& first)
     {
-        auto const top_of = [](worth const& w) { return w.branches & has_exact ? w.top : -__builtin_huge_valf(); };
-        largest_ = top_of(first);
+        largest_ = first.top;
         for (int n = static_cast<int>(threadIdx.x % 32) + 32; n < runs_; n += 32)
-            largest_ = fmaxf(largest_, top_of(of_run(n)));
+            largest_ = fmaxf(largest_, of_run(n).top);
         largest_ = over_lanes<32>(largest_, [](float a, float b) { return fmaxf(a, b); });
     }
 

@@ -15,11 +15,11 @@ struct decode_queries
     using features = quad_features<FeatureMap, Width>;
     using memory = decode_memory<features::halves, Width>;
 
-    /// By two warps, each with one half of the features.
+    /// By the last two warps of the block, each with one half of the features.
     __device__ static void load(decode_arguments const& a, decode_item const& item, memory& to)
     {
-        int const half = threadIdx.x / 32, lane = threadIdx.x % 32, t = lane % 4;
-        if (half >= features::halves) return;
+        int const half = static_cast<int>(threadIdx.x) / 32 - (decode_warps - 2), lane = threadIdx.x % 32, t = lane % 4;
+        if (half < 0 || half >= features::halves) return;
         int const place = lane / 4, row = shares_columns<Columns> ? place % 4 : place;
         int const first = item.part * a.shape.rows;
         bool const there = row < a.shape.rows && first + row < a.shape.group;

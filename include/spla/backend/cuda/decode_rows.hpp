@@ -39,11 +39,11 @@ public:
     __device__ void open(decode_item const& item, int run)
     {
         sums_.clear();
-        branches_ = 0;
+        has_residual_ = false;
         if (!item.state) return;
         int const share = a_.shape.state_share(item.runs), first = run * share, left = a_.shape.features - first;
         if (left <= 0) return;
-        branches_ = has_residual;
+        has_residual_ = true;
         add_state<FeatureMap, Width>(a_, item.state, first, left < share ? left : share, m_, sums_);
     }
     /// Adds a slice, for the exact branch and, where it is subtracted, for the residual.
@@ -56,10 +56,9 @@ public:
         make_logits(note.subtracts, logits, edges);
         if (note.seen < slice_keys) hide(logits, note.seen);
         sums_.weigh(logits, a_.shape.scale);
-        branches_ |= has_exact;
         if (note.subtracts)
         {
-            branches_ |= has_residual;
+            has_residual_ = true;
             make_products(products, edges);
         }
         sum_branches(logits, products, note.subtracts);
@@ -69,7 +68,7 @@ public:
     __device__ void store(int number, slice& own)
     {
         m_.last[threadIdx.x / 32] = &own;
-        sums_.store(a_, m_, run_of(a_, number), branches_, own);
+        sums_.store(a_, m_, run_of(a_, number), has_residual_, own);
     }
 
 private:
@@ -257,7 +256,7 @@ private:
     decode_arguments const& a_;
     memory& m_;
     slice* slice_;              ///< that is added
-    int branches_;              ///< that this warp has of the run
+    bool has_residual_;         ///< this warp, in the run
     std::uint32_t key_place_;   ///< of this lane's first piece of its first key, in a slice's keys
     std::uint32_t row_place_;   ///< of the row that this lane has loaded, in a panel of keys
     std::uint32_t value_place_; ///< and in one of values

@@ -92,22 +92,20 @@ struct decode_note
     int last; ///< of the run
 };
 
-/// Unmerged rows of a run: which branches they have (bits), then the largest logit and the sum of each of
-/// most_decode_rows rows, then O [rows][value], R [rows][value].
-inline constexpr int has_exact = 1, has_residual = 2;
 inline constexpr int most_decode_rows = 8; ///< query heads that share a pass over keys and values
+/// Unmerged rows of a run: the logit whose weight is 1 (-infinity where no key was seen) and the sum of weights of each
+/// of most_decode_rows rows, then O [rows][value], R [rows][value].
 constexpr int unmerged_numbers(int rows, int value_dim)
 {
-    return 4 + 2 * most_decode_rows + 2 * rows * value_dim;
+    return 2 * most_decode_rows + 2 * rows * value_dim;
 }
 struct unmerged_run
 {
     float* data;
 
-    __device__ int* branches() const { return reinterpret_cast<int*>(data); }
-    __device__ float* largest() const { return data + 4; }
-    __device__ float* sum() const { return data + 4 + most_decode_rows; }
-    __device__ float* exact() const { return data + 4 + 2 * most_decode_rows; }
+    __device__ float* largest() const { return data; }
+    __device__ float* sum() const { return data + most_decode_rows; }
+    __device__ float* exact() const { return data + 2 * most_decode_rows; }
     __device__ float* residual(int rows, int value_dim) const { return exact() + rows * value_dim; }
 };
 
@@ -116,9 +114,10 @@ inline __device__ unmerged_run run_of(decode_arguments const& a, int number)
     return {a.unmerged + static_cast<std::int64_t>(number) * a.shape.run_numbers};
 }
 
-/// Blocks of threads of a multiprocessor, and what they keep beside the places of their warps.
-template <int Columns>
-inline constexpr int decode_teams = shares_columns<Columns> ? 3 : 2;
+/// Blocks of threads of a multiprocessor, as many as registers are enough for; and what they keep beside the places of
+/// their warps.
+template <int Width, int Columns>
+inline constexpr int decode_teams = Width <= 64 || shares_columns<Columns> ? 3 : 2;
 
 template <int Halves, int Width>
 struct decode_memory
@@ -145,8 +144,8 @@ struct decode_memory
     int selected[decode_warps][most_taken];       ///< blocks of runs that are being found
     decode_block block[decode_warps][most_taken]; ///< of the item that was located last
     float largest[decode_warps][8], weights[decode_warps][8];
-    int branches[decode_warps]; ///< what each warp has of a run
-    slice* last[decode_warps];  ///< and its last place
+    int residual[decode_warps]; ///< has each warp anything of the residual in a run?
+    slice* last[decode_warps];  ///< its last place
     int merges;
     barrier full[decode_warps][most_places];
 

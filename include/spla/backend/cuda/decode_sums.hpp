@@ -4,6 +4,8 @@
 #include "decode_product.hpp"
 #include "decode_shape.hpp"
 
+#include <type_traits>
+
 /// What a warp sums over a run: values by weights of the exact branch, and by products of the residual, each from its
 /// own keys; and how a block's warps become a run's unmerged rows.
 namespace spla::cuda
@@ -44,8 +46,8 @@ struct decode_sums
                 for (int i = 0; i < 4; ++i) sum[r][m][i] = 0.0f;
     }
 
-    /// Logits of 16 keys become weights exp2(scale (x - largest)), the largest of each head so far in this warp; what
-    /// is summed shrinks with it, seldom.
+    /// Logits of 16 keys become weights exp2(scale (x - largest)), the largest of each head so far in this warp, whose
+    /// weight is exactly 1; what is summed shrinks with it.
     __device__ void weigh(float (&x)[4], float scale)
     {
         float now[2];
@@ -54,7 +56,7 @@ struct decode_sums
         for (int e = 0; e < 2; ++e)
         {
             now[e] = over_keys(fmaxf(x[e], x[e + 2]), [](float a, float b) { return fmaxf(a, b); });
-            grows = grows || now[e] > largest[e];
+            grows = grows || (is_exact() && now[e] > largest[e]);
         }
         if (__any_sync(0xffffffffu, grows)) grow(now, scale);
 #pragma unroll
@@ -67,8 +69,9 @@ struct decode_sums
     }
 
     /// All that the block's warps have summed, to the run's rows in memory, by way of each warp's last place, m.last;
-    /// own is this warp's. branches: what this warp has of the run. When it returns, all have read all places.
-    __device__ void store(decode_arguments const& a, Memory& m, unmerged_run const& to, int branches,
+    /// own is this warp's. has_residual: this warp has something of it; where none has it is zero, whatever values were
+    /// met with weight zero. When it returns, all have read all places.
+    __device__ void store(decode_arguments const& a, Memory& m, unmerged_run const& to, bool has_residual,
                           typename Memory::slice& own)
     {
         int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -80,7 +83,7 @@ struct decode_sums
             int const head = 2 * lane + e;
             if (lane < 4 && is_exact()) m.largest[warp][head] = largest[e], m.weights[warp][head] = all;
         }
-        if (lane == 0) m.branches[warp] = branches;
+        if (lane == 0) m.residual[warp] = has_residual;
         __syncwarp(); // all have read what is written over
 #pragma unroll
         for (int r = 0; r < tiles; ++r)
@@ -95,44 +98,46 @@ struct decode_sums
         fence_shared_writes(); // the copy engine comes next
         __syncthreads();
 
-        int has = 0;
-#pragma unroll
-        for (int w = 0; w < decode_warps; ++w) has |= m.branches[w];
-        if (threadIdx.x == 0) *to.branches() = has;
-        int const d = static_cast<int>(threadIdx.x) % Width;
-        float const* from[decode_warps];
-#pragma unroll
-        for (int w = 0; w < decode_warps; ++w) from[w] = m.last[w]->sums[0];
-        constexpr int at_once = 32 * decode_warps / Width;
-        if ((has & has_exact) != 0)
+        bool const subtracted = (m.residual[0] | m.residual[1] | m.residual[2] | m.residual[3]) != 0;
+        // A head a warp, neighbouring numbers a lane.
+        constexpr int numbers = Width / 32;
+        using piece = std::conditional_t<numbers == 4, float4, float2>;
+        struct alignas(piece) lane_numbers
         {
-#pragma unroll 2
-            for (int head = static_cast<int>(threadIdx.x) / Width; head < rows; head += at_once)
-            {
-                // Warps that saw no key have nothing, and no largest.
-                float top = -infinity, all = 0.0f, x = 0.0f;
-#pragma unroll
-                for (int w = 0; w < decode_warps; ++w) top = fmaxf(top, m.largest[w][head]);
-#pragma unroll
-                for (int w = 0; w < decode_warps; ++w)
-                {
-                    float const largest = m.largest[w][head];
-                    float const factor = largest == -infinity ? 0.0f : exp2_fast((largest - top) * a.shape.scale);
-                    all += m.weights[w][head] * factor;
-                    x += from[w][head * Width + place_of(head, d)] * factor;
-                }
-                if (d == 0) to.largest()[head] = top, to.sum()[head] = all;
-                if (d < width) to.exact()[head * width + d] = x;
-            }
-        }
-        if ((has & has_residual) != 0 && d < width)
+            float x[numbers];
+        };
+        int const d = lane * numbers;
+        auto const sums_of = [&](int w, int column) {
+            return *reinterpret_cast<lane_numbers const*>(&m.last[w]->sums[column][place_of(column, d)]);
+        };
+        auto const keep = [&](lane_numbers const& row, float* at) {
+            if (d < width) *reinterpret_cast<lane_numbers*>(at + d) = row;
+        };
+        for (int head = warp; head < rows; head += decode_warps)
         {
-#pragma unroll 2
-            for (int head = static_cast<int>(threadIdx.x) / Width; head < rows; head += at_once)
+            // Warps that saw no key have zeros, and no largest.
+            lane_numbers part[decode_warps], row{};
+            float top = -infinity, all = 0.0f;
+#pragma unroll
+            for (int w = 0; w < decode_warps; ++w) top = fmaxf(top, m.largest[w][head]), part[w] = sums_of(w, head);
+#pragma unroll
+            for (int w = 0; w < decode_warps; ++w)
             {
-                int const at = (head + (shares ? 4 : 8)) * Width + place_of(shares ? head + 4 : head, d);
-                to.residual(rows, width)[head * width + d] = (from[0][at] + from[1][at]) + (from[2][at] + from[3][at]);
+                float const largest = m.largest[w][head];
+                float const factor = largest == -infinity ? 0.0f : exp2_fast((largest - top) * a.shape.scale);
+                all += m.weights[w][head] * factor;
+#pragma unroll
+                for (int i = 0; i < numbers; ++i) row.x[i] += part[w].x[i] * factor;
             }
+            if (lane == 0) to.largest()[head] = top, to.sum()[head] = all;
+            keep(row, to.exact() + head * width);
+            if (!a.shape.residual) continue;
+#pragma unroll
+            for (int w = 0; w < decode_warps; ++w) part[w] = sums_of(w, head + (shares ? 4 : 8));
+#pragma unroll
+            for (int i = 0; i < numbers; ++i)
+                row.x[i] = subtracted ? (part[0].x[i] + part[1].x[i]) + (part[2].x[i] + part[3].x[i]) : 0.0f;
+            keep(row, to.residual(rows, width) + head * width);
         }
         __syncthreads();
     }
