@@ -7,9 +7,9 @@
 // Prints (the figures are of one NVIDIA H200; a step is one layer's attention, with its launches):
 //     spla::run_batch: ... selection hopper, attention hopper
 //      context  batch    spla tokens/s  us a step   dense tokens/s  us a step   ratio
-//        32768      1            13608       73.5             6823      146.6    2.0x
-//        32768     16            63358      252.5            23935      668.5    2.6x
-//        32768     64           103508      618.3            27123     2359.6    3.8x
+//        32768      1            20500       48.8             7915      126.3    2.6x
+//        32768     16            67763      236.1            24410      655.5    2.8x
+//        32768     64           108269      591.1            27514     2326.1    3.9x
 #include <spla/spla.hpp>
 
 #include <algorithm>
