@@ -196,14 +196,20 @@ void size_prefill(plan& made, problem const& p, options<Metric, FeatureMap> cons
                                                static_cast<std::size_t>(p.value_dim) * 4);
 }
 
+/// Has the selection of a call that decodes so many tokens a tuned kernel for decoded ones? Longer calls may have
+/// prefill's.
+inline bool selects_decoded(plan const& how, std::int64_t tokens)
+{
+    return tokens <= decode_queries && how.selection.matrix_units;
+}
+
 /// What tuned kernels want of the workspace of a call that decodes, or of a smaller one: they may have nothing to do
 /// with a call of many tokens or keys, and yet take one of fewer from the same workspace.
 template <class Exec, class Metric, class FeatureMap>
 std::size_t tuned_decode_bytes(plan const& made, problem p, options<Metric, FeatureMap> const& o,
                                std::int64_t list_capacity)
 {
-    bool const few = p.queries <= decode_queries;
-    bool selects = few && made.selection.matrix_units, attends = made.exact.matrix_units;
+    bool selects = selects_decoded(made, p.queries), attends = made.exact.matrix_units;
     if (!selects || !attends)
     {
         problem least = p;

@@ -39,6 +39,16 @@ inline spla::options<> block_options(int top_k = 5)
     return o;
 }
 
+/// Sizes without numbers, of what matrix units take.
+inline spla::problem bare_sizes(std::int64_t queries, std::int64_t keys)
+{
+    spla::problem p;
+    p.element = spla::element_kind::bfloat16;
+    p.batch = 2, p.queries = queries, p.keys = keys;
+    p.query_heads = 8, p.key_heads = 2, p.head_dim = p.value_dim = 64;
+    return p;
+}
+
 /// A view of numbers that drift slowly along the tokens, so that blocks differ as real ones do.
 template <class Element, class Space>
 any_view<Element, Space> drifting_view(std::mt19937& engine, double scale, int batch, int tokens, int heads, int dim,

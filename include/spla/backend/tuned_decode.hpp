@@ -31,8 +31,7 @@ public:
                  [[maybe_unused]] detail::tensor<Element const> const& value, [[maybe_unused]] linear const& state)
     {
 #if defined(SPLA_HOPPER_KERNELS)
-        bool const few = queries() <= detail::decode_queries;
-        bool const selects = few && how_.selection.matrix_units, attends = few && how_.exact.matrix_units;
+        bool const selects = detail::selects_decoded(how_, queries()), attends = how_.exact.matrix_units;
         if constexpr (has_selection)
             if (selects && !given && cuda::can_map(query_))
             {

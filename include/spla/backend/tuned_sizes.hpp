@@ -1,7 +1,6 @@
 // SPDX-FileCopyrightText: The spla authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include "../algorithm/buffer_carver.hpp"
 #include "tuned_coverage.hpp"
 
 /// What the kernels that are not portable need of a call: memory, and of a step's schedule.
@@ -111,7 +110,7 @@ inline portable::cleared_counters decode_counters([[maybe_unused]] portable::att
 {
 #if defined(SPLA_HOPPER_KERNELS)
     cuda::decode_places const places(cuda::decode_shape_of(shape, list_capacity), tokens);
-    return {reinterpret_cast<std::int32_t*>(memory), places.counter_bytes / 4};
+    return {reinterpret_cast<std::int32_t*>(memory), places.items};
 #else
     return {};
 #endif
@@ -133,11 +132,8 @@ tuned_decode_sizes tuned_decode_sizes_of(bool selects, bool attends, portable::s
 {
     detail::sequence_table const& all = attention.sequences;
     tuned_decode_sizes made;
-    if (selects)
-        made.masses =
-            detail::align_workspace(facts_of_decode_selection<Metric>(selection, summary, all.queries, nullptr).bytes);
-    if (attends)
-        made.runs = detail::align_workspace(decode_attention_bytes(attention, list_capacity, all.count * all.queries));
+    if (selects) made.masses = facts_of_decode_selection<Metric>(selection, summary, all.queries, nullptr).bytes;
+    if (attends) made.runs = decode_attention_bytes(attention, list_capacity, all.count * all.queries);
     return made;
 }
 

@@ -58,22 +58,26 @@ inline decode_shape decode_shape_of(portable::attention_shape const& shape, std:
     return s;
 }
 
-/// Where runs wait to be merged: of at most `tokens` decoded tokens, of sequences within shape.sequences.keys.
+/// Where runs wait to be merged: of at most `tokens` decoded tokens, of sequences within shape.sequences.keys. Counters
+/// of items come first.
 struct decode_places
 {
-    std::int64_t items, runs, counter_bytes, bytes;
+    std::int64_t items, runs;
+    std::size_t unmerged, bytes; ///< offset of the runs; of all
 
     decode_places(decode_shape const& s, std::int64_t tokens)
-        : items(tokens * s.key_heads * s.parts), runs(items * s.runs(static_cast<int>(s.sequences.keys))),
-          counter_bytes(static_cast<std::int64_t>(detail::align_workspace(static_cast<std::size_t>(items * 4)))),
-          bytes(counter_bytes + runs * s.run_numbers * 4)
+        : items(tokens * s.key_heads * s.parts), runs(items * s.runs(static_cast<int>(s.sequences.keys)))
     {
+        detail::buffer_carver place;
+        place(items, sizeof(std::int32_t));
+        unmerged = place(runs * s.run_numbers, sizeof(float));
+        bytes = place(0, 1);
     }
 };
 /// Bytes of workspace, aligned to 256, that attend_decoded() wants.
 inline std::size_t decode_bytes(portable::attention_shape const& shape, std::int64_t list_capacity, std::int64_t tokens)
 {
-    return static_cast<std::size_t>(decode_places(decode_shape_of(shape, list_capacity), tokens).bytes);
+    return decode_places(decode_shape_of(shape, list_capacity), tokens).bytes;
 }
 
 template <class FeatureMap, int Width, int Columns>
@@ -136,7 +140,7 @@ bool can_decode(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& 
 
 /// Both branches and their combination (or the exact one alone, by shape.residual) of every sequence that has new
 /// tokens, but no more than shape.few_queries: `tokens` together, at most. Others are passed over; nothing of them is
-/// touched. Of calls that can_decode(). memory: decode_bytes(), the first counter_bytes of decode_places cleared.
+/// touched. Of calls that can_decode(). memory: decode_bytes(), its counters cleared.
 template <class FeatureMap>
 void attend_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> const& query,
                     detail::tensor<bfloat16 const> const& key, detail::tensor<bfloat16 const> const& value,
@@ -158,7 +162,7 @@ void attend_decoded(Kokkos::Cuda const& exec, detail::tensor<bfloat16 const> con
     a.state = state;
     a.out = out;
     a.finished = reinterpret_cast<std::int32_t*>(memory);
-    a.unmerged = reinterpret_cast<float*>(memory + places.counter_bytes);
+    a.unmerged = reinterpret_cast<float*>(memory + places.unmerged);
     launch_decode<decode_map<FeatureMap>>(exec, a, places.runs);
 }
 

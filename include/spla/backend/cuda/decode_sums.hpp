@@ -4,8 +4,6 @@
 #include "decode_product.hpp"
 #include "decode_shape.hpp"
 
-#include <type_traits>
-
 /// What a warp sums over a run: values by weights of the exact branch, and by products of the residual, each from its
 /// own keys; and how a block's warps become a run's unmerged rows.
 namespace spla::cuda
@@ -101,8 +99,7 @@ struct decode_sums
         bool const subtracted = (m.residual[0] | m.residual[1] | m.residual[2] | m.residual[3]) != 0;
         // A head a warp, neighbouring numbers a lane.
         constexpr int numbers = Width / 32;
-        using piece = std::conditional_t<numbers == 4, float4, float2>;
-        struct alignas(piece) lane_numbers
+        struct alignas(sizeof(float) * numbers) lane_numbers
         {
             float x[numbers];
         };

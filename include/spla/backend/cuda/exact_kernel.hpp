@@ -125,6 +125,7 @@ private:
                 copy_box(map, full, to[p][h * block_tokens], p * panel_width, head, places[from[h]].*Token,
                          places[from[h]].*Batch);
     }
+    /// To a place that has been waited for.
     __device__ void load_keys(int n, int const (&from)[blocks], block_places const& places, int head)
     {
         int const place = n % memory::key_stages;
